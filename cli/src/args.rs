@@ -1,0 +1,206 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use leaselock::FencingToken;
+
+use crate::exit;
+
+/// Hold a lock on object storage while a command runs.
+///
+/// Locks are leases on a store with conditional writes: Amazon S3 and what speaks its protocol,
+/// Azure Blob Storage, Google Cloud Storage, or a directory. There is no lock server.
+#[derive(Debug, Parser)]
+#[command(name = "leaselock", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Where the locks are: file:///dir, s3://bucket/prefix, gs://bucket/prefix,
+    /// az://container/prefix. Default: a directory under the XDG state directory
+    // The URL may carry credentials: --help must not show it.
+    #[arg(long, global = true, value_name = "URL", env = "LEASELOCK_STORE")]
+    #[arg(hide_env_values = true)]
+    pub(crate) store: Option<String>,
+
+    /// An option of the store, for example aws_region=eu-central-1 (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) store_option: Vec<(String, String)>,
+
+    /// Do not check that the store honours conditional writes. A store that does not gives a lock
+    /// to two holders at once
+    #[arg(long, global = true)]
+    pub(crate) no_check: bool,
+
+    /// Say more on stderr (repeatable)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Hold LOCK while CMD runs
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::run::LONG_HELP, exit::HELP))]
+    Run(Box<Run>),
+    /// List locks: state, token, age, time left, holder
+    Ls(Ls),
+    /// Show one lock whole: holder, payload, history
+    Show(Show),
+    /// Put the holder of a lock out of it (for operators)
+    Break(BreakLease),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// Give up at once when the lock is held
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) no_wait: bool,
+
+    /// Wait at most so long for the lock, for example 30s or 5m [default: for ever]
+    #[arg(short, long, value_name = "DUR", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+
+    /// How long the lock outlives a holder that vanished; 1s to 24h
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    pub(crate) ttl: Duration,
+
+    /// Stop CMD when it has held the lock for so long
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) max_hold: Option<Duration>,
+
+    /// Keep the lock at least so long, even when CMD ends sooner (cron jobs on several hosts whose
+    /// clocks differ)
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) min_hold: Option<Duration>,
+
+    /// Who holds the lock, for people [default: user@host]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) owner: Option<String>,
+
+    /// Why it is held, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// Exit with N instead of 75 when the lock is busy
+    #[arg(short = 'E', long, value_name = "N", conflicts_with = "skip_if_busy")]
+    pub(crate) conflict_exit_code: Option<u8>,
+
+    /// Exit with 0 at once, without running CMD, when the lock is busy
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) skip_if_busy: bool,
+
+    /// What happens to CMD when the lease is lost
+    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    pub(crate) on_lost: OnLost,
+
+    /// Between TERM and KILL; at most a third of --ttl [default: a sixth of --ttl, at most 5s]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) kill_grace: Option<Duration>,
+
+    /// Print one JSON object on stderr at the end: outcome, token, exit_code, waited_ms, held_ms
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A path such as etl/nightly
+    #[arg(value_name = "LOCK")]
+    pub(crate) lock: String,
+
+    /// The command and its arguments; executed directly, without a shell
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnLost {
+    /// TERM, then KILL; both before the lease ends
+    Term,
+    /// KILL, before the lease ends
+    Kill,
+    /// Only a warning: CMD then outlives the lease, beside the next holder
+    Warn,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ls {
+    /// Only locks below this prefix
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// One JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Show {
+    #[arg(value_name = "LOCK")]
+    pub(crate) lock: String,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("sure").args(["expect_token", "force"]).required(true))]
+pub(crate) struct BreakLease {
+    #[arg(value_name = "LOCK")]
+    pub(crate) lock: String,
+    /// Only if the holder has this fencing token (`leaselock show` prints it)
+    #[arg(long, value_name = "T", value_parser = token)]
+    pub(crate) expect_token: Option<FencingToken>,
+    /// Whoever holds it; replaces an unreadable record too
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Why; kept in the lock's history
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error} (such as 30s, 5m, 1h30m)"))
+}
+
+fn token(text: &str) -> Result<FencingToken, String> {
+    text.parse()
+        .map_err(|_| "not a fencing token: a whole number is expected".to_owned())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        // Without the text: it may be a secret.
+        _ => Err("KEY=VALUE is expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_after_the_dashes_is_taken_as_it_is() {
+        let cli = Cli::try_parse_from(["leaselock", "run", "a/b", "--", "sh", "-c", "-n --ttl"]);
+        let Command::Run(run) = cli.unwrap().command else {
+            panic!("not run")
+        };
+        assert_eq!((run.lock.as_str(), run.command.len()), ("a/b", 3));
+        assert!(!run.no_wait);
+    }
+}

@@ -1,0 +1,40 @@
+//! `leaselock break`: an operator puts the holder out.
+
+use std::process::ExitCode;
+
+use leaselock::{Break, Broken};
+
+use crate::args::{BreakLease, Global};
+use crate::exit::Failure;
+use crate::{ls, people};
+
+pub(crate) async fn break_lease(global: &Global, args: &BreakLease) -> Result<ExitCode, Failure> {
+    let store = crate::open(global).await?;
+    let mut order = match args.expect_token {
+        Some(token) => Break::expecting(token),
+        None => Break::force(),
+    };
+    order = order.by(people::user_at_host());
+    if let Some(reason) = &args.reason {
+        order = order.reason(reason);
+    }
+    let broken = store.lock(&args.lock).break_lease(order).await?;
+    if !global.quiet {
+        ls::print(&mut std::io::stdout().lock(), &told(&args.lock, &broken))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(name: &str, broken: &Broken) -> String {
+    match &broken.holder {
+        Some(holder) => format!(
+            "{name}: {} with token {} was put out; the lock is free",
+            people::owner(&holder.owner),
+            holder.token,
+        ),
+        None if broken.repaired => {
+            format!("{name}: the unreadable record was replaced; the lock is free")
+        }
+        None => format!("{name}: the lock is free"),
+    }
+}

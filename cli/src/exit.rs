@@ -1,0 +1,220 @@
+//! What the command exits with: the one table, and the one place where errors become codes.
+
+use std::error::Error as StdError;
+use std::process::ExitCode;
+
+use leaselock::{Error, ErrorKind};
+
+/// Busy, or the wait timed out (`-E` changes it). `EX_TEMPFAIL` of sysexits.h: try again later.
+pub(crate) const BUSY: u8 = 75;
+/// The lease was lost and the child was stopped.
+pub(crate) const LOST: u8 = 120;
+/// The child finished, but at release the lock was somebody else's.
+pub(crate) const OVERRUN: u8 = 121;
+/// A break was refused: the lock is not held, or by another token.
+pub(crate) const REFUSED: u8 = 1;
+/// `EX_USAGE`
+pub(crate) const USAGE: u8 = 64;
+/// `EX_UNAVAILABLE`
+const UNAVAILABLE: u8 = 69;
+/// `EX_SOFTWARE`
+pub(crate) const INTERNAL: u8 = 70;
+/// `EX_NOPERM`
+const DENIED: u8 = 77;
+/// `EX_CONFIG`
+pub(crate) const CONFIGURATION: u8 = 78;
+/// What shells answer.
+pub(crate) const NOT_EXECUTABLE: u8 = 126;
+/// What shells answer.
+pub(crate) const NOT_FOUND: u8 = 127;
+
+/// The table, as every `--help` shows it.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  CMD's own, or 128+n   it ran and ended (or died by signal n) while the lock was held;
+                        128+n also when signal n ended the wait for the lock
+  75                    the lock is busy, or the wait timed out (-E changes it)
+  0                     also: the lock is busy, with --skip-if-busy
+  120                   the lease was lost, and CMD was stopped
+  121                   CMD finished, but at release the lock was somebody else's
+  1                     break: refused, the lock is not held or by another token
+  64                    usage: an argument, a lock's name, a duration, a URL
+  69                    the store cannot be reached
+  70                    a fault of leaselock itself
+  77                    access denied, or no credentials
+  78                    the store or its configuration is unfit, or a record unreadable
+  126, 127              CMD is not executable, not found";
+
+/// How a process that died by `signal` is reported.
+pub(crate) fn by_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+/// Why a command ended without doing what it was asked to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    pub(crate) fn print(&self) -> ExitCode {
+        eprintln!("leaselock: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("leaselock: hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (code, hint) = meaning(error.kind());
+        let failure = Self::new(code, without_secrets(&chain(&error)));
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
+    match kind {
+        ErrorKind::InvalidName => (USAGE, Some("a lock's name is a path such as etl/nightly")),
+        ErrorKind::InvalidOptions => (USAGE, None),
+        ErrorKind::InvalidUrl => (
+            USAGE,
+            Some("--store takes file:///dir, s3://bucket/prefix, gs://bucket or az://container"),
+        ),
+        ErrorKind::TokenMismatch | ErrorKind::NotHeld => (
+            REFUSED,
+            Some("`leaselock show LOCK` shows the lock as it is now"),
+        ),
+        ErrorKind::Lost => (LOST, None),
+        ErrorKind::Unavailable => (
+            UNAVAILABLE,
+            Some("is the store's address right, and can it be reached from this machine?"),
+        ),
+        ErrorKind::MissingCredentials => (
+            DENIED,
+            Some("set the provider's environment variables, or pass --store-option KEY=VALUE"),
+        ),
+        ErrorKind::PermissionDenied => (
+            DENIED,
+            Some("reading, writing and listing below the prefix must be allowed"),
+        ),
+        ErrorKind::StoreAbsent => (CONFIGURATION, Some("create it, or correct --store")),
+        ErrorKind::UnfitStore => (
+            CONFIGURATION,
+            Some("do not keep locks there: --no-check only hides that two holders are possible"),
+        ),
+        ErrorKind::UnreadableRecord => (
+            CONFIGURATION,
+            Some("it was left as it is; `leaselock break LOCK --force` replaces it"),
+        ),
+        ErrorKind::OutsideRoot => (
+            CONFIGURATION,
+            Some("remove the link, or name the real directory in --store"),
+        ),
+        // The list of kinds may grow: an unknown one is a fault of this command.
+        _ => (INTERNAL, None),
+    }
+}
+
+/// The message and its causes, without saying twice what a cause repeats.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Takes the query and the user part out of every URL in `text`: either may hold credentials, and
+/// errors of HTTP clients like to name the whole URL.
+fn without_secrets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = url.find(is_url_end).unwrap_or(url.len());
+        let (url, after) = url.split_at(end);
+        let (place, query) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+        let authority = place.find('/').unwrap_or(place.len());
+        match place[..authority].rfind('@') {
+            Some(user) => out.push_str(&place[user + 1..]),
+            None => out.push_str(place),
+        }
+        if !query.is_empty() {
+            out.push_str("?…");
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn is_url_end(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ')' | '>' | '<')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_their_secrets_and_nothing_else() {
+        assert_eq!(
+            without_secrets("cannot open s3://key:secret@host/b/p?aws_secret=abc (or x://y)"),
+            "cannot open s3://host/b/p?… (or x://y)"
+        );
+        assert_eq!(
+            without_secrets("az://c/p#k?s: no, why?"),
+            "az://c/p?… no, why?"
+        );
+        assert_eq!(without_secrets("no url at all: 1/2"), "no url at all: 1/2");
+        assert_eq!(without_secrets("ends in ://"), "ends in ://");
+    }
+
+    #[test]
+    fn codes_are_those_of_the_table() {
+        for code in [
+            BUSY,
+            LOST,
+            OVERRUN,
+            USAGE,
+            UNAVAILABLE,
+            INTERNAL,
+            DENIED,
+            CONFIGURATION,
+        ] {
+            assert!(
+                HELP.contains(&format!("\n  {code} ")),
+                "{code} is not in the table"
+            );
+        }
+        assert_eq!(by_signal(15), 143);
+    }
+}

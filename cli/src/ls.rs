@@ -1,0 +1,98 @@
+//! `leaselock ls`: every lock, one line each, as they are read.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use futures::StreamExt;
+use leaselock::{LockInfo, LockState};
+
+use crate::args::{Global, Ls};
+use crate::exit::{self, Failure};
+use crate::{clock, people};
+
+pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<ExitCode, Failure> {
+    let store = crate::open(global).await?;
+    let mut locks = std::pin::pin!(store.list(&args.prefix));
+    let mut out = io::stdout().lock();
+    let mut heading = !args.json;
+    let mut failed = None;
+    while let Some(info) = locks.next().await {
+        let line = match info {
+            Ok(info) if args.json => compact(&info.to_json())?,
+            Ok(info) => row(&info),
+            // The others are shown all the same; the last error decides the exit code.
+            Err(error) => {
+                if let Some(failure) = failed.replace(Failure::from(error)) {
+                    failure.print();
+                }
+                continue;
+            }
+        };
+        if std::mem::take(&mut heading)
+            && !print(
+                &mut out,
+                &table("STATE", "TOKEN", "AGE", "LEFT", "LOCK", "HOLDER"),
+            )?
+        {
+            break;
+        }
+        if !print(&mut out, &line)? {
+            break;
+        }
+    }
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Answers whether somebody still reads (`leaselock ls | head`).
+pub(crate) fn print(out: &mut impl Write, line: &str) -> Result<bool, Failure> {
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(
+            exit::INTERNAL,
+            format!("cannot print: {error}"),
+        )),
+    }
+}
+
+fn compact(json: &str) -> Result<String, Failure> {
+    serde_json::from_str::<serde_json::Value>(json)
+        .map(|value| value.to_string())
+        .map_err(|error| Failure::new(exit::INTERNAL, error.to_string()))
+}
+
+fn row(info: &LockInfo) -> String {
+    let token = info
+        .token
+        .map_or_else(|| "-".to_owned(), |token| token.to_string());
+    let state = info.state.to_string();
+    let name = people::plain(&info.name);
+    if let Some(holder) = info.holders.first() {
+        let age = people::duration(clock::age(holder.acquired_at));
+        let left = match info.state {
+            LockState::Expired => "-".to_owned(),
+            _ => people::duration(people::left(holder)),
+        };
+        return table(
+            &state,
+            &token,
+            &age,
+            &left,
+            &name,
+            &people::owner(&holder.owner),
+        );
+    }
+    let problem = info
+        .problem
+        .as_deref()
+        .map_or_else(|| "-".to_owned(), people::plain);
+    table(&state, &token, "-", "-", &name, &problem)
+}
+
+/// The widths are fixed, because the lines are printed as they come.
+fn table(state: &str, token: &str, age: &str, left: &str, name: &str, holder: &str) -> String {
+    format!("{state:<10}  {token:<16}  {age:<8}  {left:<8}  {name:<24}  {holder}")
+}

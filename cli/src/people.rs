@@ -1,0 +1,96 @@
+//! What people read: who, and how long.
+
+use std::time::Duration;
+
+use leaselock::{HolderInfo, LockInfo, LockState, Owner};
+
+use crate::clock;
+
+/// `3m 20s`; below a second `0s`.
+pub(crate) fn duration(time: Duration) -> String {
+    // Two units are enough: seconds of a day-old lock interest nobody.
+    let seconds = time.as_secs();
+    let rounded = match seconds {
+        0..3_600 => seconds,
+        3_600..86_400 => seconds / 60 * 60,
+        _ => seconds / 3_600 * 3_600,
+    };
+    humantime::format_duration(Duration::from_secs(rounded)).to_string()
+}
+
+/// `label (host, pid 123)`
+pub(crate) fn owner(owner: &Owner) -> String {
+    let mut place = owner.host.clone();
+    if let Some(pid) = owner.pid {
+        if !place.is_empty() {
+            place.push_str(", ");
+        }
+        place.push_str(&format!("pid {pid}"));
+    }
+    plain(&match (owner.label.is_empty(), place.is_empty()) {
+        (true, _) => place,
+        (false, true) => owner.label.clone(),
+        (false, false) => format!("{} ({place})", owner.label),
+    })
+}
+
+/// Until the lease ends, as far as this machine can tell.
+pub(crate) fn left(holder: &HolderInfo) -> Duration {
+    holder
+        .remaining
+        .unwrap_or_else(|| clock::ahead(holder.expires_at))
+}
+
+/// One line about a lock that somebody waits for.
+pub(crate) fn situation(info: &LockInfo) -> String {
+    match (info.state, info.holders.first()) {
+        (LockState::Held | LockState::Expired, Some(holder)) => format!(
+            "{} is held by {} for {}, {} left unless renewed",
+            info.name,
+            owner(&holder.owner),
+            duration(clock::age(holder.acquired_at)),
+            duration(left(holder)),
+        ),
+        (state, _) => format!("{} is {state}", info.name),
+    }
+}
+
+/// Text from a record, made harmless for a terminal: labels and notes are written by whoever may
+/// write to the store.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// `user@host`, as far as either is known.
+pub(crate) fn user_at_host() -> String {
+    // The user database may be far away (LDAP): a lock must not wait for it.
+    let user = ["USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(|variable| std::env::var(variable).ok())
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()));
+    match nix::unistd::gethostname() {
+        Ok(host) => format!("{user}@{}", host.to_string_lossy()),
+        Err(_) => user,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(duration(Duration::from_millis(900)), "0s");
+        assert_eq!(duration(Duration::from_secs(200)), "3m 20s");
+        assert_eq!(duration(Duration::from_secs(3_725)), "1h 2m");
+        assert_eq!(duration(Duration::from_secs(90_061)), "1day 1h");
+    }
+
+    #[test]
+    fn text_of_others_cannot_drive_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+    }
+}

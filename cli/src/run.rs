@@ -1,0 +1,364 @@
+//! `leaselock run`: take the lock, run the command, give the lock back.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use leaselock::{Lock, LockGuard, Release, Store};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::args::{Global, Run};
+use crate::child::Child;
+use crate::clock::{self, Moment};
+use crate::exit::{self, Failure};
+use crate::hold::{Course, Ended, Hold};
+use crate::limits::Policy;
+use crate::people;
+use crate::process::{Change, Prepare};
+use crate::signals::Signals;
+use crate::status_file::{Place, StatusFile};
+use crate::terminal::{self, Terminal};
+use crate::waiting::{self, Patience, Waited};
+use crate::watchdog::Watchdog;
+
+/// How long an interrupted wait may take to withdraw from the store.
+const WITHDRAWAL: Duration = Duration::from_secs(5);
+
+/// What `run --help` says besides the options and the exit codes.
+pub(crate) const LONG_HELP: &str = "\
+CMD gets LEASELOCK_NAME, LEASELOCK_TOKEN (the fencing token: pass it on with every write that the
+lock protects), LEASELOCK_HOLDER, LEASELOCK_STORE (without credentials and options) and
+LEASELOCK_STATUS_FILE, a small JSON file that is kept current: name, token, holder, state (held,
+at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME).
+
+CMD runs in a process group of its own, which never outlives the lease. When the lease is lost or
+cannot be renewed in time, the group gets TERM, and KILL after --kill-grace, at the latest a moment
+before the lease ends. A separate watchdog process does the same when leaselock itself is frozen
+(SIGSTOP) or killed. What CMD leaves in its group when it ends is ended too, before the release.
+
+What this does not cover:
+  - A process that leaves the group (setsid, a daemon, a container started by another service).
+  - A CMD that runs as another user, and so cannot be signalled (use `sudo leaselock run`, not
+    `leaselock run … sudo`).
+  - A machine, virtual machine or container that is frozen whole: CMD is killed as soon as it goes
+    on, but may get a few instructions in first. That is what the fencing token is for.
+  - ^Z at the terminal, or SIGSTOP: nothing renews the lease meanwhile, and the watchdog ends CMD
+    when it runs out.
+  - --on-lost warn: nothing stops CMD then, and there is no watchdog.
+
+INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is renewed until CMD has
+ended, and only then given back. While the lock is waited for, they end the wait.";
+
+pub(crate) fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
+    let policy = Policy::new(args.on_lost, args.ttl, args.kill_grace)
+        .map_err(|message| Failure::new(exit::USAGE, message))?;
+    let place = Place::choose();
+    // First of all, while this process has one thread.
+    let mut watchdog = match policy.stops() {
+        true => Some(Watchdog::start(policy, &place).map_err(internal)?),
+        false => None,
+    };
+    let mut report = Report::default();
+    let run = Running {
+        global,
+        args,
+        policy,
+        place: &place,
+    };
+    let ended = crate::block_on(run.run(watchdog.as_mut(), &mut report));
+    if let Some(watchdog) = watchdog {
+        watchdog.dismiss();
+    }
+    if args.json {
+        report.print(&ended);
+    }
+    let code = ended?;
+    if let Some(signal) = report.echo {
+        terminal::echo_to_own_group(signal);
+    }
+    Ok(ExitCode::from(code))
+}
+
+struct Running<'a> {
+    global: &'a Global,
+    args: &'a Run,
+    policy: Policy,
+    place: &'a Place,
+}
+
+impl Running<'_> {
+    async fn run(
+        &self,
+        watchdog: Option<&mut Watchdog>,
+        report: &mut Report,
+    ) -> Result<u8, Failure> {
+        let mut signals = Signals::listen().map_err(internal)?;
+        let begun = Moment::now();
+        let opened = tokio::select! {
+            biased;
+            signal = signals.request() => return Ok(report.interrupted(signal)),
+            opened = crate::open(self.global) => opened,
+        };
+        let store = opened?;
+        let lock = self.lock(&store);
+        let waited = waiting::acquire(&lock, self.patience(), &mut signals, self.global.quiet);
+        let waited = waited.await;
+        report.waited = since(begun);
+        match waited? {
+            Waited::Acquired(guard) => {
+                let code = self
+                    .hold(&store, guard, &mut signals, watchdog, report)
+                    .await;
+                report.held = since(begun).saturating_sub(report.waited);
+                code
+            }
+            Waited::Busy(info) => {
+                if !self.global.quiet {
+                    eprintln!("leaselock: {}", people::situation(&info));
+                }
+                Ok(self.busy(report))
+            }
+            Waited::Interrupted(signal) => {
+                withdraw(&store, &mut signals).await;
+                Ok(report.interrupted(signal))
+            }
+        }
+    }
+
+    fn lock(&self, store: &Store) -> Lock {
+        let args = self.args;
+        let owner = args.owner.clone().unwrap_or_else(people::user_at_host);
+        let mut lock = store.lock(&args.lock).ttl(args.ttl).owner(owner);
+        if let Some(note) = &args.note {
+            lock = lock.note(note);
+        }
+        if let Some(time) = args.max_hold {
+            lock = lock.max_hold(time);
+        }
+        if let Some(time) = args.min_hold {
+            lock = lock.min_hold(time);
+        }
+        lock
+    }
+
+    fn patience(&self) -> Patience {
+        match (self.args.no_wait || self.args.skip_if_busy, self.args.wait) {
+            (true, _) => Patience::Not,
+            (false, Some(time)) => Patience::AtMost(time),
+            (false, None) => Patience::ForEver,
+        }
+    }
+
+    fn busy(&self, report: &mut Report) -> u8 {
+        let (outcome, code) = match (self.args.skip_if_busy, self.args.wait) {
+            (true, _) => ("skipped", 0),
+            (false, Some(_)) => (
+                "timed_out",
+                self.args.conflict_exit_code.unwrap_or(exit::BUSY),
+            ),
+            (false, None) => ("busy", self.args.conflict_exit_code.unwrap_or(exit::BUSY)),
+        };
+        report.outcome = outcome;
+        code
+    }
+
+    /// From the acquisition to the release.
+    async fn hold(
+        &self,
+        store: &Store,
+        guard: LockGuard,
+        signals: &mut Signals,
+        watchdog: Option<&mut Watchdog>,
+        report: &mut Report,
+    ) -> Result<u8, Failure> {
+        report.token = Some(guard.token().get());
+        let ended = match self.start(store, &guard, signals, watchdog) {
+            Ok(hold) => hold.until_end().await,
+            Err(failure) => {
+                report.outcome = "not_started";
+                self.release(guard, signals).await;
+                return Err(failure);
+            }
+        };
+        let (code, died_by) = code(ended.change);
+        let overrun = self.release(guard, signals).await;
+        report.echo = to_echo(&ended, died_by);
+        let (outcome, code) = match (ended.stopped, overrun) {
+            (true, _) => ("lost", exit::LOST),
+            (false, true) => ("overrun", exit::OVERRUN),
+            (false, false) => ("completed", code),
+        };
+        report.outcome = outcome;
+        Ok(code)
+    }
+
+    fn start<'a>(
+        &'a self,
+        store: &Store,
+        guard: &LockGuard,
+        signals: &'a mut Signals,
+        mut watchdog: Option<&'a mut Watchdog>,
+    ) -> Result<Hold<'a>, Failure> {
+        let watch = guard.watch();
+        let status = watch.status();
+        let deadline = Moment::at(status.boot_deadline, status.wall_deadline);
+        let limits = self.policy.limits(deadline);
+        if !guard.is_held() {
+            let message = "the lease was lost before the command could be started";
+            return Err(Failure::new(exit::LOST, message));
+        }
+        if let Some(watchdog) = &mut watchdog {
+            watchdog.lease(self.policy.for_watchdog(limits));
+        }
+        let status_file = StatusFile::create(self.place, guard, &status)
+            .inspect_err(|error| eprintln!("leaselock: no status file: {error}"))
+            .ok();
+        let terminal = Terminal::find();
+        let handed_over = terminal.to_hand_over();
+        let prepare = Prepare {
+            watchdog: watchdog.as_ref().map(|watchdog| watchdog.fd()),
+            terminal: handed_over,
+            die_with_parent: self.policy.stops(),
+        };
+        let status_path = status_file
+            .as_ref()
+            .map(|file| file.path().as_os_str().to_owned());
+        let environment: [(&str, Option<OsString>); 5] = [
+            ("LEASELOCK_NAME", Some(guard.name().into())),
+            ("LEASELOCK_TOKEN", Some(guard.token().to_string().into())),
+            ("LEASELOCK_HOLDER", Some(guard.id().to_string().into())),
+            ("LEASELOCK_STORE", Some(store.url().into())),
+            ("LEASELOCK_STATUS_FILE", status_path),
+        ];
+        let child = Child::start(&self.args.command, environment, prepare).inspect_err(|_| {
+            // It may have got so far: both belong to nobody now.
+            if let Some(watchdog) = &mut watchdog {
+                watchdog.disarm();
+            }
+            if handed_over.is_some() && !terminal.is_ours() {
+                terminal.give(nix::unistd::getpgrp());
+            }
+        })?;
+        Ok(Hold {
+            name: &self.args.lock,
+            policy: self.policy,
+            child,
+            terminal,
+            watch,
+            limits,
+            watchdog,
+            signals,
+            status_file,
+            quiet: self.global.quiet,
+            course: Course::default(),
+        })
+    }
+
+    /// Answers whether the lock was somebody else's by then.
+    async fn release(&self, guard: LockGuard, signals: &mut Signals) -> bool {
+        let name = guard.name().to_owned();
+        let warn = |text: String| {
+            if !self.global.quiet {
+                eprintln!("leaselock: {name}: {text}");
+            }
+        };
+        let unconfirmed = "the store did not confirm the release: the lock ends by itself";
+        tokio::select! {
+            biased;
+            released = guard.release() => match released {
+                Ok(Release::Released) => {}
+                Ok(Release::AlreadyLost(reason)) => {
+                    warn(format!("the lock was lost before it was released ({reason})"));
+                    return true;
+                }
+                Ok(Release::Unconfirmed) => warn(unconfirmed.to_owned()),
+                Err(error) => warn(format!("{unconfirmed} ({})", exit::chain(&error))),
+            },
+            // The child is gone; whoever is that impatient need not wait for the store.
+            signal = signals.request() => warn(format!("{signal}: {unconfirmed}")),
+        }
+        false
+    }
+}
+
+/// Undoes an acquisition that is under way, unless a second signal comes.
+async fn withdraw(store: &Store, signals: &mut Signals) {
+    tokio::select! {
+        biased;
+        _ = signals.request() => {}
+        _ = clock::within(WITHDRAWAL, store.shutdown()) => {}
+    }
+}
+
+fn code(change: Change) -> (u8, Option<i32>) {
+    match change {
+        Change::Exited(code) => (u8::try_from(code & 0xff).unwrap_or(u8::MAX), None),
+        Change::Killed(signal) | Change::Stopped(signal) => (exit::by_signal(signal), Some(signal)),
+    }
+}
+
+/// ^C at the terminal went to the child's group only. Without `leaselock` it would have gone to
+/// the whole job, and ended a script's loop too: so it does.
+fn to_echo(ended: &Ended, died_by: Option<i32>) -> Option<Signal> {
+    let signal = Signal::try_from(died_by?).ok()?;
+    let typed = matches!(signal, Signal::SIGINT | Signal::SIGQUIT);
+    (typed && ended.had_terminal).then_some(signal)
+}
+
+/// What `--json` prints.
+#[derive(Debug)]
+struct Report {
+    outcome: &'static str,
+    token: Option<u64>,
+    waited: Duration,
+    held: Duration,
+    echo: Option<Signal>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        let none = Duration::ZERO;
+        Self {
+            outcome: "failed",
+            token: None,
+            waited: none,
+            held: none,
+            echo: None,
+        }
+    }
+}
+
+impl Report {
+    fn interrupted(&mut self, signal: Signal) -> u8 {
+        self.outcome = "interrupted";
+        exit::by_signal(signal as i32)
+    }
+
+    fn print(&self, ended: &Result<u8, Failure>) {
+        let code = match ended {
+            Ok(code) => *code,
+            Err(failure) => failure.code,
+        };
+        let object = json!({
+            "outcome": self.outcome,
+            "token": self.token,
+            "exit_code": code,
+            "waited_ms": millis(self.waited),
+            "held_ms": millis(self.held),
+        });
+        eprintln!("{object}");
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since(begun: Moment) -> Duration {
+    Moment::now().boot.saturating_sub(begun.boot)
+}
+
+fn internal(error: std::io::Error) -> Failure {
+    Failure::new(exit::INTERNAL, format!("cannot start: {error}"))
+}

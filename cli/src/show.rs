@@ -1,0 +1,96 @@
+//! `leaselock show`: one lock whole.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use leaselock::{HolderInfo, LockInfo, Tenure};
+
+use crate::args::{Global, Show};
+use crate::exit::Failure;
+use crate::{clock, ls, people};
+
+pub(crate) async fn show(global: &Global, args: &Show) -> Result<ExitCode, Failure> {
+    let store = crate::open(global).await?;
+    let info = store.lock(&args.lock).inspect().await?;
+    let text = if args.json {
+        info.to_json()
+    } else {
+        lines(&info).join("\n")
+    };
+    ls::print(&mut std::io::stdout().lock(), &text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(info: &LockInfo) -> Vec<String> {
+    let mut lines = vec![line("lock", &people::plain(&info.name))];
+    lines.push(line("state", &info.state.to_string()));
+    if let Some(problem) = &info.problem {
+        lines.push(line("problem", &people::plain(problem)));
+    }
+    if let Some(token) = info.token {
+        lines.push(line("token", &format!("{token} (the highest issued)")));
+    }
+    if let Some(time) = info.last_modified {
+        lines.push(line("written", &time_and_age(time)));
+    }
+    for holder in &info.holders {
+        lines.extend(holder_lines(holder));
+    }
+    if let Some(payload) = &info.payload {
+        lines.push(line("payload", &people::plain(&payload.to_json())));
+    }
+    if !info.history.is_empty() {
+        lines.push("history".to_owned());
+        lines.extend(info.history.iter().map(tenure_line));
+    }
+    lines
+}
+
+fn holder_lines(holder: &HolderInfo) -> Vec<String> {
+    let mut lines = vec![line("holder", &people::owner(&holder.owner))];
+    if let Some(note) = &holder.owner.note {
+        lines.push(line("  note", &people::plain(note)));
+    }
+    lines.push(line("  id", &holder.id.to_string()));
+    lines.push(line("  token", &holder.token.to_string()));
+    lines.push(line("  acquired", &time_and_age(holder.acquired_at)));
+    let renewed = format!(
+        "{}, {} times",
+        time_and_age(holder.renewed_at),
+        holder.renewals
+    );
+    lines.push(line("  renewed", &renewed));
+    lines.push(line(
+        "  ttl",
+        &humantime::format_duration(holder.ttl).to_string(),
+    ));
+    lines.push(line("  left", &people::duration(people::left(holder))));
+    lines
+}
+
+fn tenure_line(tenure: &Tenure) -> String {
+    let mut text = format!(
+        "  {}  {}  {} for {}, {}",
+        humantime::format_rfc3339_seconds(tenure.from),
+        tenure.token,
+        people::owner(&tenure.owner),
+        people::duration(tenure.to.duration_since(tenure.from).unwrap_or_default()),
+        people::plain(&tenure.ended),
+    );
+    if let Some(by) = &tenure.by {
+        text.push_str(&format!(" by {}", people::plain(by)));
+    }
+    if let Some(reason) = &tenure.reason {
+        text.push_str(&format!(": {}", people::plain(reason)));
+    }
+    text
+}
+
+fn time_and_age(time: SystemTime) -> String {
+    let ago = people::duration(clock::age(time));
+    format!("{} ({ago} ago)", humantime::format_rfc3339_seconds(time))
+}
+
+fn line(name: &str, value: &str) -> String {
+    format!("{name:<12}{value}")
+}

@@ -1,0 +1,105 @@
+//! Taking the lock, and saying something while that lasts.
+
+use std::convert::Infallible;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use leaselock::{Attempt, Lock, LockGuard, LockInfo};
+use nix::sys::signal::Signal;
+
+use crate::clock;
+use crate::people;
+use crate::signals::Signals;
+
+/// Shorter waits are nothing to talk about, and need no further request to the store.
+const FIRST_WORD: Duration = Duration::from_millis(500);
+/// The spinner's pace.
+const TICK: Duration = Duration::from_millis(125);
+/// How often the store is asked who holds the lock, in ticks of a spinner …
+const TICKS_PER_LOOK: u32 = 40;
+/// … and without one. Every look costs a request.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    Not,
+    AtMost(Duration),
+    ForEver,
+}
+
+pub(crate) enum Waited {
+    Acquired(LockGuard),
+    Busy(Box<LockInfo>),
+    Interrupted(Signal),
+}
+
+/// When it answers `Interrupted`, an attempt may still be under way in the library: shut the store
+/// down before leaving.
+pub(crate) async fn acquire(
+    lock: &Lock,
+    patience: Patience,
+    signals: &mut Signals,
+    quiet: bool,
+) -> leaselock::Result<Waited> {
+    let attempt = async {
+        match patience {
+            Patience::Not => lock.try_acquire().await,
+            Patience::AtMost(time) => lock.acquire_timeout(time).await,
+            Patience::ForEver => lock.acquire().await.map(Attempt::Acquired),
+        }
+    };
+    let talk = async {
+        match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => std::future::pending().await,
+            (false, true) => spin(lock).await,
+            (false, false) => tell(lock).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        signal = signals.request() => Ok(Waited::Interrupted(signal)),
+        attempt = attempt => Ok(match attempt? {
+            Attempt::Acquired(guard) => Waited::Acquired(guard),
+            Attempt::Held(info) => Waited::Busy(info),
+        }),
+        never = talk => match never {},
+    }
+}
+
+/// For logs: one line at first, and one a minute.
+async fn tell(lock: &Lock) -> Infallible {
+    clock::sleep(FIRST_WORD).await;
+    loop {
+        eprintln!("leaselock: waiting: {}", situation(lock).await);
+        clock::sleep(BETWEEN_LINES).await;
+    }
+}
+
+/// For people: a line that moves, and vanishes in the end.
+async fn spin(lock: &Lock) -> Infallible {
+    clock::sleep(FIRST_WORD).await;
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} waiting: {wide_msg}") {
+        bar.set_style(style);
+    }
+    loop {
+        bar.set_message(situation(lock).await);
+        // Ticked from here rather than by indicatif's own thread: fewer threads at the fork.
+        for _ in 0..TICKS_PER_LOOK {
+            bar.tick();
+            clock::sleep(TICK).await;
+        }
+    }
+}
+
+async fn situation(lock: &Lock) -> String {
+    match lock.inspect().await {
+        Ok(info) => people::situation(&info),
+        // The attempt itself reports errors, or outlasts them.
+        Err(_) => format!(
+            "the store does not say who holds {}",
+            people::plain(lock.name())
+        ),
+    }
+}

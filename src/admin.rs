@@ -1,0 +1,202 @@
+//! What an operator does to a lock from outside.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+
+use crate::acquire::{token_start, unreadable};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Result};
+use crate::holder::Owner;
+use crate::info::{HolderInfo, LockInfo};
+use crate::lock::Lock;
+use crate::name;
+use crate::options::{DEFAULT_TTL, request_timeout};
+use crate::protocol::lock::break_lease;
+use crate::record::Record;
+use crate::store::{Content, Patience, Swap};
+use crate::token::FencingToken;
+
+/// An operator's override: ends somebody else's lease.
+///
+/// The holder notices at its next renewal, up to a third of its TTL later, and may act until then:
+/// only fencing tokens stop it. Make sure that it is dead, or wait for the lease to expire.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is broken yet"]
+pub struct Break {
+    expected: Option<FencingToken>,
+    reason: Option<String>,
+    by: Option<String>,
+}
+
+/// What a break has done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Broken {
+    /// The record's counter, which a break keeps.
+    pub token: FencingToken,
+    /// Who was put out.
+    pub holder: Option<HolderInfo>,
+    /// Whether a record that could not be understood was replaced.
+    pub repaired: bool,
+}
+
+impl Break {
+    /// Longest reason or name, in bytes.
+    const MAX_TEXT: usize = 1024;
+
+    /// Only if the present holder has this token: the one that was looked at before.
+    pub fn expecting(token: FencingToken) -> Self {
+        Self {
+            expected: Some(token),
+            reason: None,
+            by: None,
+        }
+    }
+
+    /// Whoever holds it; also replaces a record that cannot be understood.
+    pub fn force() -> Self {
+        Self {
+            expected: None,
+            reason: None,
+            by: None,
+        }
+    }
+
+    /// Why, for the history; at most 1,024 bytes.
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Who, for the history; at most 1,024 bytes. This process and host unless given.
+    pub fn by(mut self, by: impl Into<String>) -> Self {
+        self.by = Some(by.into());
+        self
+    }
+}
+
+impl Lock {
+    /// Ends the present holder's lease and frees the lock. The counter of tokens is kept, and who
+    /// broke it, when and why is remembered in the history.
+    ///
+    /// # Errors
+    /// [`NotHeld`](ErrorKind::NotHeld), [`TokenMismatch`](ErrorKind::TokenMismatch) when another
+    /// holder has it by now, [`UnreadableRecord`](ErrorKind::UnreadableRecord) without force.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop what has begun.
+    pub async fn break_lease(&self, order: Break) -> Result<Broken> {
+        let texts = [&order.reason, &order.by];
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.len() > Break::MAX_TEXT)
+        {
+            let message = format!("a reason or name has more than {} bytes", Break::MAX_TEXT);
+            return Err(Error::new(ErrorKind::InvalidOptions, message));
+        }
+        let key = name::key(self.client().store.prefix(), self.name())?;
+        let client = Arc::clone(self.client());
+        let name = self.name().to_owned();
+        self.client()
+            .call(async move { execute(&client, &name, &key, order).await })
+            .await
+    }
+}
+
+/// How often a record that changes meanwhile is looked at again.
+const REDO: usize = 8;
+
+async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Result<Broken> {
+    let store = &client.store;
+    let request = request_timeout(DEFAULT_TTL);
+    store.ensure_fit().await?;
+    let by = order
+        .by
+        .clone()
+        .unwrap_or_else(|| Owner::of_this_process(String::new(), None).to_string());
+    for _ in 0..REDO {
+        let read = store.read(key, request).await?;
+        let (nonce, now) = (store.nonce(), store.clock().now());
+        let (version, record, broken) = match &read.content {
+            Content::Absent => return Err(not_held(name, "it has no record")),
+            Content::Record {
+                record,
+                version,
+                last_modified,
+            } => {
+                let Some(lease) = record.holders.first() else {
+                    return Err(not_held(name, "nobody holds it"));
+                };
+                if let Some(expected) = order.expected.filter(|token| *token != lease.token) {
+                    return Err(Error::new(
+                        ErrorKind::TokenMismatch,
+                        format!(
+                            "the lock {name:?} is held with token {}, not {expected}: look again \
+                             before breaking it",
+                            lease.token
+                        ),
+                    ));
+                }
+                let info = LockInfo::of_record(name, record, *last_modified, read.now);
+                let freed = break_lease(
+                    record,
+                    Some(by.clone()),
+                    order.reason.clone(),
+                    nonce,
+                    now.wall,
+                );
+                let holder = info.holders.into_iter().next();
+                (
+                    version,
+                    freed,
+                    Broken {
+                        token: record.token,
+                        holder,
+                        repaired: false,
+                    },
+                )
+            }
+            Content::Unreadable { error, .. } if order.expected.is_some() => {
+                return Err(unreadable(name, error.clone()));
+            }
+            Content::Unreadable { version, .. } => {
+                let start = token_start(store, &read, request).await;
+                let start = start
+                    .max(client.memory.highest(key))
+                    .unwrap_or(FencingToken::MAX);
+                let broken = Broken {
+                    token: start,
+                    holder: None,
+                    repaired: true,
+                };
+                (version, Record::free(start, nonce), broken)
+            }
+        };
+        let patience = Patience {
+            request,
+            until: now.boot.plus(DEFAULT_TTL),
+            attempts: 5,
+        };
+        match store.swap(key, Some(version), &record, patience).await? {
+            Swap::Won { .. } => {
+                tracing::warn!(lock = %name, by, reason = ?order.reason, "broke a lease");
+                return Ok(broken);
+            }
+            Swap::Conflict(_) => {}
+            Swap::Unknown(error) => return Err(error),
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Unavailable,
+        format!("the record of {name:?} changes all the time"),
+    ))
+}
+
+fn not_held(name: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::NotHeld,
+        format!("the lock {name:?} cannot be broken: {why}"),
+    )
+}

@@ -1,0 +1,99 @@
+//! The one error type.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of the library's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a caller would act differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The lock's name cannot be a key on every store.
+    InvalidName,
+    /// A duration is out of its range, or two options contradict each other.
+    InvalidOptions,
+    /// The store's URL or one of its options is not understood.
+    InvalidUrl,
+    /// No credentials for the store were found.
+    MissingCredentials,
+    /// The bucket or container does not exist.
+    StoreAbsent,
+    /// The store refused the credentials, or they do not permit the request.
+    PermissionDenied,
+    /// The store did not answer, or answered with errors until patience ran out. Trying again
+    /// later may help.
+    Unavailable,
+    /// The store does not honour conditional writes: a lock on it would have several holders.
+    UnfitStore,
+    /// The lock's record is damaged, too large, or written by a newer version. It is treated as
+    /// held and left untouched; [`Break::force`](crate::Break::force) replaces it.
+    UnreadableRecord,
+    /// A symbolic link leads out of the directory of a `file://` store.
+    OutsideRoot,
+    /// The lease was lost while the work ran.
+    Lost,
+    /// A break expected another fencing token than the holder's.
+    TokenMismatch,
+    /// There is no holder to break.
+    NotHeld,
+    /// The store handle was shut down.
+    ShutDown,
+    /// A fault in this library.
+    Internal,
+}
+
+/// An error of the library: a [kind](Error::kind) to act on, a sentence to read, and the cause
+/// as [`source`](StdError::source).
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// What went wrong, as far as a caller would act differently.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: Some(source.into()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,177 @@
+//! The guard of a lock that was acquired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Result;
+use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
+use crate::holder::HolderId;
+use crate::keeper::{Command, Release, lost};
+use crate::record::Payload;
+use crate::token::FencingToken;
+
+/// A lock that is held, for as long as [`is_held`](Self::is_held) says so.
+///
+/// A keeper renews the lease in the background. When it cannot, the guard says so *before* anybody
+/// else may take over: [`is_held`](Self::is_held) turns false, [`lost`](Self::lost) completes, and
+/// [`run`](Self::run) drops its work.
+///
+/// **What a guard cannot do** is to stop a process that was paused between asking it and acting.
+/// Pass [`token`](Self::token) along with every write and let the receiver refuse smaller ones.
+///
+/// Dropping the guard releases the lock in the background, in and outside a runtime, on a best
+/// effort: a process that exits at once may leave it to expire. Call [`release`](Self::release), or
+/// [`Store::shutdown`](crate::Store::shutdown) before exiting, to know.
+#[derive(Debug)]
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct LockGuard {
+    hold: Arc<Hold>,
+    keeper: mpsc::UnboundedSender<Command>,
+}
+
+impl LockGuard {
+    pub(crate) fn new(hold: Arc<Hold>, keeper: mpsc::UnboundedSender<Command>) -> Self {
+        Self { hold, keeper }
+    }
+
+    /// The lock's name.
+    pub fn name(&self) -> &str {
+        &self.hold.name
+    }
+
+    /// The fencing token of this acquisition: larger than that of every earlier one.
+    pub fn token(&self) -> FencingToken {
+        self.hold.token
+    }
+
+    /// The identity of this acquisition.
+    pub fn id(&self) -> HolderId {
+        self.hold.id
+    }
+
+    /// Whether the lock is held: judged now, by this process's clocks, without asking the store.
+    /// Once false it stays false. Does not allocate.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_held()
+    }
+
+    /// How long the lock is held for certain if nothing renews it; zero when it is lost.
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
+    }
+
+    /// Completes when the lease is lost, with the reason; never when it is released first.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub fn lost(&self) -> impl Future<Output = LossReason> + Send + 'static {
+        self.hold.wait_for(|phase| match phase {
+            LeasePhase::Lost(reason) => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    /// Completes when the lease is at risk or lost: half of its TTL has passed without an
+    /// acknowledged renewal, and the keeper goes on trying. Time to stop starting new work.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub fn at_risk(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.hold.wait_for(|phase| match phase {
+            LeasePhase::AtRisk | LeasePhase::Lost(_) => Some(()),
+            LeasePhase::Held | LeasePhase::Released => None,
+        })
+    }
+
+    /// Follows the lease: every renewal, the warning, the end.
+    pub fn watch(&self) -> LeaseWatch {
+        self.hold.watch()
+    }
+
+    /// Reports progress: see [`Lock::progress_within`](crate::Lock::progress_within).
+    pub fn touch(&self) {
+        self.hold.touch();
+    }
+
+    /// Renews the lease now, with one write: for programs whose threads freeze between calls and
+    /// that turned the keeper off.
+    ///
+    /// # Errors
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is lost, for good. Any other error: it was not renewed
+    /// this time, and the lease goes on until its deadline.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the write; the keeper sees to its end.
+    pub async fn renew(&self) -> Result<()> {
+        self.ask_to_renew(None).await
+    }
+
+    /// Sets the lock's payload for others to read, with one write that also renews the lease.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the write; the keeper sees to its end.
+    pub async fn set_payload(&self, payload: Payload) -> Result<()> {
+        self.ask_to_renew(Some(payload)).await
+    }
+
+    async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        // A keeper that is gone drops the command, and with it the sender of the answer.
+        let _ = self.keeper.send(Command::Renew { payload, done });
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),
+        }
+    }
+
+    /// Runs `work` while the lock is held and drops it the moment the lease is lost.
+    ///
+    /// # Errors
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease was lost before the work was done.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work; the guard stays.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let output = tokio::select! {
+            biased;
+            reason = self.lost() => return Err(lost(&reason)),
+            output = work => output,
+        };
+        // Work that never yielded may have outlived the lease.
+        if self.is_held() {
+            return Ok(output);
+        }
+        Err(lost(&self.hold.loss().unwrap_or(LossReason::Expired)))
+    }
+
+    /// Gives the lock back, with one write. The guard is invalid at once; what comes back is what
+    /// the store said, after retries for as long as the lease would have lasted.
+    ///
+    /// # Errors
+    /// The store refused, for example because credentials were withdrawn. The lease expires.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the release; only its outcome goes unseen.
+    pub async fn release(self) -> Result<Release> {
+        if let Err(reason) = self.hold.begin_release() {
+            return Ok(Release::AlreadyLost(reason));
+        }
+        let (done, answer) = oneshot::channel();
+        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        answer.await.unwrap_or(Ok(Release::Unconfirmed))
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        // Needs no runtime here: the keeper runs in the library's own (hazard H15).
+        if self.hold.is_live() && self.hold.begin_release().is_ok() {
+            let _ = self.keeper.send(Command::Release { done: None });
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The state of one acquisition in this process, shared by its guard and its keeper.
+//!
+//! **Invariant.** Once the lease was reported as ended, to anybody, it never comes back: a late
+//! answer to a renewal does not revive it. Time is judged here and nowhere else, by both clocks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::clock::{Boot, Clock, Moment};
+use crate::holder::HolderId;
+use crate::options::Terms;
+use crate::protocol::expiry::{holder_validity, remaining};
+use crate::protocol::lock::Gone;
+use crate::telemetry;
+use crate::token::FencingToken;
+
+/// Why a lease was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// It was not renewed in time: the process was paused, or nobody renewed it.
+    Expired,
+    /// The store could not be reached in time to renew it.
+    Unreachable,
+    /// The store denied access in time to renew it.
+    Denied,
+    /// Another holder took over.
+    TakenOver {
+        /// The present holder's token, if the lock is held.
+        by: Option<FencingToken>,
+    },
+    /// Somebody broke the lease.
+    Broken {
+        /// Who.
+        by: Option<String>,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Somebody deleted the record.
+    RecordDeleted,
+    /// Somebody replaced the record by something that is not understood.
+    RecordUnreadable,
+    /// It was held for as long as it may be.
+    MaxHold,
+    /// The work showed no progress for too long.
+    NoProgress,
+    /// The library's task ended, which is a fault in this library or in the runtime.
+    KeeperStopped,
+}
+
+impl LossReason {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
+            Self::TakenOver { .. } => "taken_over",
+            Self::Broken { .. } => "broken",
+            Self::RecordDeleted => "record_deleted",
+            Self::RecordUnreadable => "record_unreadable",
+            Self::MaxHold => "max_hold",
+            Self::NoProgress => "no_progress",
+            Self::KeeperStopped => "keeper_stopped",
+        }
+    }
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired => f.write_str("it was not renewed in time"),
+            Self::Unreachable => f.write_str("the store could not be reached in time to renew it"),
+            Self::Denied => f.write_str("the store denied access to renew it"),
+            Self::TakenOver { by: Some(token) } => write!(f, "taken over by token {token}"),
+            Self::TakenOver { by: None } => f.write_str("taken over by somebody who is gone again"),
+            Self::Broken { by, reason } => {
+                write!(f, "broken by {}", by.as_deref().unwrap_or("an operator"))?;
+                reason
+                    .as_ref()
+                    .map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::RecordDeleted => f.write_str("its record was deleted"),
+            Self::RecordUnreadable => f.write_str("its record was replaced by something else"),
+            Self::MaxHold => f.write_str("it was held for as long as it may be"),
+            Self::NoProgress => f.write_str("the work showed no progress"),
+            Self::KeeperStopped => f.write_str("the task that renews it ended"),
+        }
+    }
+}
+
+impl From<Gone> for LossReason {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            // Its entry was given back, but not by this guard, which would have ended first.
+            Gone::Released => Self::TakenOver { by: None },
+            Gone::TakenOver(by) => Self::TakenOver { by },
+            Gone::Broken { by, reason } => Self::Broken { by, reason },
+        }
+    }
+}
+
+/// How a lease stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeasePhase {
+    /// Held.
+    Held,
+    /// Held, but half of its TTL has passed without an acknowledged renewal.
+    AtRisk,
+    /// Not held any more.
+    Lost(LossReason),
+    /// Given back, or being given back.
+    Released,
+}
+
+/// A lease at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseStatus {
+    /// How it stands.
+    pub phase: LeasePhase,
+    /// How many renewals were acknowledged.
+    pub renewals: u64,
+    /// When it ends unless it is renewed: a reading of the monotonic clock that counts suspend
+    /// (`CLOCK_BOOTTIME`), which every process of this machine can compare with its own.
+    pub boot_deadline: Duration,
+    /// The same by the wall clock. The lease ends at whichever comes first.
+    pub wall_deadline: SystemTime,
+}
+
+/// Follows a lease: see [`LockGuard::watch`](crate::LockGuard::watch).
+#[derive(Debug)]
+pub struct LeaseWatch {
+    hold: Arc<Hold>,
+    changes: watch::Receiver<State>,
+}
+
+impl LeaseWatch {
+    /// How the lease stands now.
+    pub fn status(&self) -> LeaseStatus {
+        self.hold.settle();
+        self.hold.status()
+    }
+
+    /// Waits for the next renewal, warning or end, and returns how the lease stands then. Never
+    /// completes once the lease has ended and that was returned.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a change is not missed.
+    pub async fn changed(&mut self) -> LeaseStatus {
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.changes.mark_unchanged();
+        self.hold.status()
+    }
+}
+
+/// One acquisition.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) name: String,
+    pub(crate) id: HolderId,
+    pub(crate) token: FencingToken,
+    clock: Arc<dyn Clock>,
+    ttl: Duration,
+    at_risk_after: Duration,
+    max_hold: Option<Duration>,
+    progress_within: Option<Duration>,
+    acquired: Moment,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    phase: LeasePhase,
+    renewals: u64,
+    /// Before the write was sent that established or last renewed the lease.
+    sent: Moment,
+    touched: Moment,
+    /// What the end will be put down to if it comes now.
+    trouble: Option<LossReason>,
+}
+
+impl Hold {
+    pub(crate) fn new(
+        name: String,
+        id: HolderId,
+        token: FencingToken,
+        sent: Moment,
+        terms: &Terms,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let state = State {
+            phase: LeasePhase::Held,
+            renewals: 0,
+            sent,
+            touched: clock.now(),
+            trouble: None,
+        };
+        Self {
+            name,
+            id,
+            token,
+            clock,
+            ttl: terms.ttl,
+            at_risk_after: terms.at_risk_after,
+            max_hold: terms.max_hold,
+            progress_within: terms.progress_within,
+            acquired: sent,
+            state: watch::Sender::new(state),
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.settle();
+        self.state.borrow().is_live()
+    }
+
+    /// How long it lasts unless it is renewed; zero when it has ended.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.settle();
+        let state = self.state.borrow();
+        if state.is_live() {
+            self.time_left(&state, self.clock.now())
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Takes note of what time has done.
+    pub(crate) fn settle(&self) {
+        let now = self.clock.now();
+        self.state.send_if_modified(|state| {
+            if !state.is_live() {
+                return false;
+            }
+            if let Some(reason) = self.ended_by_time(state, now) {
+                self.lose(state, reason, now);
+                return true;
+            }
+            if state.phase == LeasePhase::Held && now.since(state.sent) >= self.at_risk_after {
+                tracing::warn!(lock = %self.name, "the lease is at risk: no renewal was acknowledged");
+                telemetry::at_risk();
+                state.phase = LeasePhase::AtRisk;
+                return true;
+            }
+            false
+        });
+    }
+
+    fn ended_by_time(&self, state: &State, now: Moment) -> Option<LossReason> {
+        if remaining(self.ttl, state.sent, now).is_zero() {
+            return Some(state.trouble.clone().unwrap_or(LossReason::Expired));
+        }
+        if self
+            .max_hold
+            .is_some_and(|max| now.since(self.acquired) >= max)
+        {
+            return Some(LossReason::MaxHold);
+        }
+        if self
+            .progress_within
+            .is_some_and(|within| now.since(state.touched) >= within)
+        {
+            return Some(LossReason::NoProgress);
+        }
+        None
+    }
+
+    /// An acknowledged renewal that was sent at `sent`; false when it came too late.
+    pub(crate) fn extend(&self, sent: Moment) -> bool {
+        // The old deadline may have passed while the answer was on its way (hazard H11).
+        self.settle();
+        self.state.send_if_modified(|state| {
+            if !state.is_live() {
+                return false;
+            }
+            telemetry::renewed();
+            *state = State {
+                phase: LeasePhase::Held,
+                renewals: state.renewals + 1,
+                sent,
+                touched: state.touched,
+                trouble: None,
+            };
+            true
+        })
+    }
+
+    /// A renewal failed; should the lease end before one succeeds, this is why.
+    pub(crate) fn troubled(&self, reason: LossReason) {
+        self.state.send_if_modified(|state| {
+            state.trouble = Some(reason);
+            false
+        });
+    }
+
+    pub(crate) fn touch(&self) {
+        self.settle();
+        let now = self.clock.now();
+        self.state.send_if_modified(|state| {
+            state.touched = now;
+            false
+        });
+    }
+
+    /// The lease is lost, unless it has ended already.
+    pub(crate) fn end(&self, reason: LossReason) {
+        let now = self.clock.now();
+        self.state.send_if_modified(|state| {
+            let live = state.is_live();
+            if live {
+                self.lose(state, reason, now);
+            }
+            live
+        });
+    }
+
+    fn lose(&self, state: &mut State, reason: LossReason, now: Moment) {
+        tracing::warn!(lock = %self.name, token = %self.token, %reason, "the lease is lost");
+        telemetry::lost(reason.word());
+        telemetry::held(now.since(self.acquired));
+        state.phase = LeasePhase::Lost(reason);
+    }
+
+    /// The guard lets go, before anything is written: from here on nobody may trust it.
+    pub(crate) fn begin_release(&self) -> Result<(), LossReason> {
+        self.settle();
+        let now = self.clock.now();
+        self.state.send_if_modified(|state| {
+            let live = state.is_live();
+            if live {
+                telemetry::held(now.since(self.acquired));
+                state.phase = LeasePhase::Released;
+            }
+            live
+        });
+        match &self.state.borrow().phase {
+            LeasePhase::Lost(reason) => Err(reason.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn loss(&self) -> Option<LossReason> {
+        match &self.state.borrow().phase {
+            LeasePhase::Lost(reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.state.borrow().is_live()
+    }
+
+    /// The next time at which time itself changes something, as far as the monotonic clock knows.
+    pub(crate) fn next_event(&self) -> Boot {
+        let state = self.state.borrow();
+        let deadline = self.boot_deadline(&state);
+        match state.phase {
+            LeasePhase::Held => deadline.min(state.sent.boot.plus(self.at_risk_after)),
+            _ => deadline,
+        }
+    }
+
+    /// When the lease on record ends for its holder, whatever the guard says: no write of this
+    /// acquisition begins later.
+    pub(crate) fn last_write(&self) -> Boot {
+        self.state
+            .borrow()
+            .sent
+            .boot
+            .plus(holder_validity(self.ttl))
+    }
+
+    pub(crate) fn held_for(&self) -> Duration {
+        self.clock.now().since(self.acquired)
+    }
+
+    pub(crate) fn status(&self) -> LeaseStatus {
+        let state = self.state.borrow();
+        let wall = self
+            .limits(&state)
+            .map(|(from, limit)| from.wall.plus(limit))
+            .min();
+        LeaseStatus {
+            phase: state.phase.clone(),
+            renewals: state.renewals,
+            boot_deadline: self.boot_deadline(&state).since_origin(),
+            wall_deadline: wall.unwrap_or_default().into(),
+        }
+    }
+
+    pub(crate) fn watch(self: &Arc<Self>) -> LeaseWatch {
+        LeaseWatch {
+            hold: Arc::clone(self),
+            changes: self.state.subscribe(),
+        }
+    }
+
+    /// Waits until a phase satisfies `wanted`; for ever when it never does.
+    pub(crate) fn wait_for<T: Send + 'static>(
+        &self,
+        wanted: impl Fn(&LeasePhase) -> Option<T> + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        self.settle();
+        let mut changes = self.state.subscribe();
+        async move {
+            loop {
+                if let Some(found) = wanted(&changes.borrow_and_update().phase) {
+                    return found;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    fn time_left(&self, state: &State, now: Moment) -> Duration {
+        self.limits(state)
+            .map(|(from, limit)| limit.saturating_sub(now.since(from)))
+            .min()
+            .unwrap_or_default()
+    }
+
+    fn boot_deadline(&self, state: &State) -> Boot {
+        self.limits(state)
+            .map(|(from, limit)| from.boot.plus(limit))
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// Everything that ends the lease by time: from when, and how long.
+    fn limits(&self, state: &State) -> impl Iterator<Item = (Moment, Duration)> {
+        let lease = Some((state.sent, holder_validity(self.ttl)));
+        let hold = self.max_hold.map(|max| (self.acquired, max));
+        let progress = self.progress_within.map(|within| (state.touched, within));
+        [lease, hold, progress].into_iter().flatten()
+    }
+}
+
+impl State {
+    fn is_live(&self) -> bool {
+        matches!(self.phase, LeasePhase::Held | LeasePhase::AtRisk)
+    }
+}

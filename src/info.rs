@@ -1,0 +1,341 @@
+//! A lock as anybody can see it.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::clock::Wall;
+use crate::holder::{HolderId, Owner};
+use crate::protocol::expiry::contender_wait;
+use crate::record::{self, Payload, Record, rfc3339, to_pretty_json};
+use crate::store::{Content, Read, StoreNow};
+use crate::token::FencingToken;
+
+/// What a lock's record says, at the time it was read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LockInfo {
+    /// The lock's name.
+    pub name: String,
+    /// Held, free, or neither.
+    pub state: LockState,
+    /// The highest token ever issued.
+    pub token: Option<FencingToken>,
+    /// Who holds it.
+    pub holders: Vec<HolderInfo>,
+    /// What the last holder to set one left to read.
+    pub payload: Option<Payload>,
+    /// The last tenures, oldest first; at most 16.
+    pub history: Vec<Tenure>,
+    /// When the record was last written, by the store's clock, as far as the store says.
+    pub last_modified: Option<SystemTime>,
+    /// What is wrong with a record that cannot be understood.
+    pub problem: Option<String>,
+}
+
+/// Whether a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LockState {
+    /// It was never used, or its record was deleted.
+    Absent,
+    /// Nobody holds it.
+    Free,
+    /// Somebody holds it.
+    Held,
+    /// Somebody held it and did not renew: by the store's clock anybody may take it over.
+    Expired,
+    /// Its record cannot be understood; it counts as held.
+    Unreadable,
+}
+
+impl LockState {
+    /// The word for it, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Free => "free",
+            Self::Held => "held",
+            Self::Expired => "expired",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for LockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A holder, as its entry in the record says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HolderInfo {
+    /// Which acquisition.
+    pub id: HolderId,
+    /// Its fencing token.
+    pub token: FencingToken,
+    /// How long the lease lasts after each renewal.
+    pub ttl: Duration,
+    /// How often it was renewed.
+    pub renewals: u64,
+    /// When it was acquired, by the holder's wall clock.
+    pub acquired_at: SystemTime,
+    /// When it was last renewed, by the holder's wall clock.
+    pub renewed_at: SystemTime,
+    /// When it ends, by the holder's wall clock.
+    pub expires_at: SystemTime,
+    /// When its work ended, if the entry only stays for the rest of its minimum hold.
+    pub released_at: Option<SystemTime>,
+    /// Who it is.
+    pub owner: Owner,
+    /// How long the lease still lasts by the store's clock, where that is known; an estimate.
+    pub remaining: Option<Duration>,
+}
+
+/// A tenure that has ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Tenure {
+    /// Which acquisition.
+    pub id: HolderId,
+    /// Its fencing token.
+    pub token: FencingToken,
+    /// Who it was.
+    pub owner: Owner,
+    /// When it was acquired, by the holder's wall clock.
+    pub from: SystemTime,
+    /// When its end was written, by the writer's wall clock.
+    pub to: SystemTime,
+    /// How it ended: `released`, `expired` or `broken`.
+    pub ended: String,
+    /// Who ended it, if not the holder.
+    pub by: Option<String>,
+    /// Why, if somebody said.
+    pub reason: Option<String>,
+}
+
+impl LockInfo {
+    pub(crate) fn absent(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: LockState::Absent,
+            token: None,
+            holders: Vec::new(),
+            payload: None,
+            history: Vec::new(),
+            last_modified: None,
+            problem: None,
+        }
+    }
+
+    pub(crate) fn of_read(
+        name: &str,
+        read: &Read,
+        now: Option<StoreNow>,
+        margin: Duration,
+    ) -> Self {
+        match &read.content {
+            Content::Absent => Self::absent(name),
+            Content::Unreadable { error, .. } => Self {
+                state: LockState::Unreadable,
+                problem: Some(error.to_string()),
+                ..Self::absent(name)
+            },
+            Content::Record {
+                record,
+                last_modified,
+                ..
+            } => {
+                let mut info = Self::of_record(name, record, *last_modified, now);
+                let ended = |age: Duration| {
+                    record
+                        .holders
+                        .iter()
+                        .all(|lease| age >= contender_wait(lease.ttl) + margin)
+                };
+                if info.state == LockState::Held && age(*last_modified, now).is_some_and(ended) {
+                    info.state = LockState::Expired;
+                }
+                info
+            }
+        }
+    }
+
+    pub(crate) fn of_record(
+        name: &str,
+        record: &Record,
+        last_modified: Option<Wall>,
+        now: Option<StoreNow>,
+    ) -> Self {
+        let age = age(last_modified, now);
+        let free = record.holders.is_empty();
+        Self {
+            name: name.to_owned(),
+            state: if free {
+                LockState::Free
+            } else {
+                LockState::Held
+            },
+            token: Some(record.token),
+            holders: record
+                .holders
+                .iter()
+                .map(|lease| holder(lease, age))
+                .collect(),
+            payload: record.payload.clone(),
+            history: record.history.iter().map(tenure).collect(),
+            last_modified: last_modified.map(Into::into),
+            problem: None,
+        }
+    }
+
+    /// The same as indented JSON: `name`, `state`, `token`, `holders`, `payload`, `history`,
+    /// `last_modified`, `problem`; times in RFC 3339, durations in milliseconds.
+    pub fn to_json(&self) -> String {
+        to_pretty_json(&View::of(self))
+    }
+}
+
+/// How long ago the record was written, by the store's clock.
+fn age(last_modified: Option<Wall>, now: Option<StoreNow>) -> Option<Duration> {
+    Some(now?.at_least.since(last_modified?))
+}
+
+fn holder(lease: &record::Lease, age: Option<Duration>) -> HolderInfo {
+    HolderInfo {
+        id: lease.id,
+        token: lease.token,
+        ttl: lease.ttl,
+        renewals: lease.renewals,
+        acquired_at: lease.acquired_at.into(),
+        renewed_at: lease.renewed_at.into(),
+        expires_at: lease.expires_at.into(),
+        released_at: lease.released_at.map(Into::into),
+        owner: lease.owner.clone(),
+        remaining: age.map(|age| lease.ttl.saturating_sub(age)),
+    }
+}
+
+fn tenure(tenure: &record::Tenure) -> Tenure {
+    Tenure {
+        id: tenure.id,
+        token: tenure.token,
+        owner: tenure.owner.clone(),
+        from: tenure.from.into(),
+        to: tenure.to.into(),
+        ended: tenure.ended.as_str().to_owned(),
+        by: tenure.by.clone(),
+        reason: tenure.reason.clone(),
+    }
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    name: &'a str,
+    state: &'static str,
+    token: Option<u64>,
+    holders: Vec<HolderView<'a>>,
+    payload: &'a Option<Payload>,
+    history: Vec<TenureView<'a>>,
+    last_modified: Option<String>,
+    problem: &'a Option<String>,
+}
+
+#[derive(Serialize)]
+struct HolderView<'a> {
+    id: String,
+    token: u64,
+    ttl_ms: u128,
+    renewals: u64,
+    acquired_at: String,
+    renewed_at: String,
+    expires_at: String,
+    released_at: Option<String>,
+    remaining_ms: Option<u128>,
+    owner: OwnerView<'a>,
+}
+
+#[derive(Serialize)]
+struct TenureView<'a> {
+    id: String,
+    token: u64,
+    owner: OwnerView<'a>,
+    from: String,
+    to: String,
+    ended: &'a str,
+    by: &'a Option<String>,
+    reason: &'a Option<String>,
+}
+
+#[derive(Serialize)]
+struct OwnerView<'a> {
+    label: &'a str,
+    host: &'a str,
+    pid: Option<u32>,
+    note: &'a Option<String>,
+}
+
+impl<'a> View<'a> {
+    fn of(info: &'a LockInfo) -> Self {
+        Self {
+            name: &info.name,
+            state: info.state.as_str(),
+            token: info.token.map(FencingToken::get),
+            holders: info.holders.iter().map(HolderView::of).collect(),
+            payload: &info.payload,
+            history: info.history.iter().map(TenureView::of).collect(),
+            last_modified: info.last_modified.map(time),
+            problem: &info.problem,
+        }
+    }
+}
+
+impl<'a> HolderView<'a> {
+    fn of(holder: &'a HolderInfo) -> Self {
+        Self {
+            id: holder.id.to_string(),
+            token: holder.token.get(),
+            ttl_ms: holder.ttl.as_millis(),
+            renewals: holder.renewals,
+            acquired_at: time(holder.acquired_at),
+            renewed_at: time(holder.renewed_at),
+            expires_at: time(holder.expires_at),
+            released_at: holder.released_at.map(time),
+            remaining_ms: holder.remaining.map(|left| left.as_millis()),
+            owner: OwnerView::of(&holder.owner),
+        }
+    }
+}
+
+impl<'a> TenureView<'a> {
+    fn of(tenure: &'a Tenure) -> Self {
+        Self {
+            id: tenure.id.to_string(),
+            token: tenure.token.get(),
+            owner: OwnerView::of(&tenure.owner),
+            from: time(tenure.from),
+            to: time(tenure.to),
+            ended: &tenure.ended,
+            by: &tenure.by,
+            reason: &tenure.reason,
+        }
+    }
+}
+
+impl<'a> OwnerView<'a> {
+    fn of(owner: &'a Owner) -> Self {
+        Self {
+            label: &owner.label,
+            host: &owner.host,
+            pid: owner.pid,
+            note: &owner.note,
+        }
+    }
+}
+
+fn time(at: SystemTime) -> String {
+    rfc3339(Wall::from(at))
+}

@@ -1,0 +1,305 @@
+//! The keeper: one task per acquisition. It renews the lease in time, notices when it is lost, and
+//! gives it back.
+//!
+//! **Invariants.** The keeper is the only one that writes for its acquisition, one write at a time,
+//! so a release never races a renewal (hazard H12). A deadline moves only by an acknowledged write,
+//! counted from before it was sent. Once the lease has ended nothing more is written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::path::Path;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Boot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hold::{Hold, LossReason};
+use crate::memory::Memory;
+use crate::options::Terms;
+use crate::protocol::lock::{Gone, HolderDecision, release, renew};
+use crate::record::{Payload, Record};
+use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
+use crate::wait::{Backoff, RETRYING};
+
+/// How a release ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the lock may have been lost before it was released"]
+pub enum Release {
+    /// The lock is free; or, with a minimum hold, it will be when that has passed.
+    Released,
+    /// The lease had been lost before.
+    AlreadyLost(LossReason),
+    /// The store did not confirm it in time. The lock becomes free when the lease expires.
+    Unconfirmed,
+}
+
+/// What a guard asks of its keeper.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Renew {
+        payload: Option<Payload>,
+        done: oneshot::Sender<Result<()>>,
+    },
+    Release {
+        done: Option<oneshot::Sender<Result<Release>>>,
+    },
+}
+
+/// However often others rewrite the record between our read and our write, we do not retry
+/// without end within one renewal.
+const REDO: usize = 8;
+/// Timers stand still while the machine sleeps, and no timer fires when the wall clock jumps: the
+/// clocks are looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) store: Arc<LockStore>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) key: Path,
+    pub(crate) hold: Arc<Hold>,
+    pub(crate) terms: Terms,
+    pub(crate) record: Record,
+    pub(crate) version: Version,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Keeper {
+    /// Keeps the lease until the guard is gone.
+    pub(crate) async fn run(mut self) {
+        let _stopped = EndOnDrop(Arc::clone(&self.hold));
+        let clock = Arc::clone(self.store.clock());
+        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store.rng()));
+        let mut renew_at = self.next_renewal();
+        loop {
+            let wake = self.next_look(renew_at);
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Renew { payload, done }) => {
+                        let result = self.renew(payload.as_ref()).await;
+                        if result.is_ok() {
+                            renew_at = self.next_renewal();
+                        }
+                        // The caller may have stopped waiting.
+                        let _ = done.send(result);
+                    }
+                    Some(Command::Release { done }) => {
+                        let result = self.release().await;
+                        if let Err(error) = &result {
+                            tracing::warn!(lock = %self.hold.name, %error, "the release failed");
+                        }
+                        if let Some(done) = done {
+                            let _ = done.send(result);
+                        }
+                        return;
+                    }
+                    None => return,
+                },
+                () = clock.sleep_until(wake), if self.hold.is_live() => {
+                    self.hold.settle();
+                    let due = renew_at.is_some_and(|at| clock.now().boot >= at);
+                    if due && self.hold.is_live() {
+                        renew_at = match self.renew(None).await {
+                            Ok(()) => {
+                                backoff.reset();
+                                self.next_renewal()
+                            }
+                            Err(_) => Some(clock.now().boot.plus(backoff.next())),
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    /// When the next renewal is due: the interval give or take a tenth, so that the keepers of many
+    /// locks do not march in step.
+    fn next_renewal(&self) -> Option<Boot> {
+        let every = self.terms.renew_every?;
+        let jitter = self.store.rng().up_to(every / 5);
+        Some(
+            self.store
+                .clock()
+                .now()
+                .boot
+                .plus(every / 10 * 9)
+                .plus(jitter),
+        )
+    }
+
+    fn next_look(&self, renew_at: Option<Boot>) -> Boot {
+        let look = self.store.clock().now().boot.plus(LOOK);
+        [Some(self.hold.next_event()), renew_at]
+            .into_iter()
+            .flatten()
+            .fold(look, Boot::min)
+    }
+
+    /// Renews once.
+    async fn renew(&mut self, payload: Option<&Payload>) -> Result<()> {
+        let result = self.try_renew(payload).await;
+        if let Err(error) = &result {
+            tracing::debug!(lock = %self.hold.name, %error, "a renewal failed");
+            self.hold.troubled(match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::MissingCredentials => LossReason::Denied,
+                _ => LossReason::Unreachable,
+            });
+        }
+        result
+    }
+
+    async fn try_renew(&mut self, payload: Option<&Payload>) -> Result<()> {
+        for _ in 0..REDO {
+            self.hold.settle();
+            if let Some(reason) = self.hold.loss() {
+                return Err(lost(&reason));
+            }
+            let (nonce, now) = (self.store.nonce(), self.store.clock().now().wall);
+            let record = match renew(&self.record, self.hold.id, payload, nonce, now) {
+                HolderDecision::Write(record) => record,
+                HolderDecision::Gone(gone) => return Err(self.lose(gone.into())),
+            };
+            // One attempt: a failed one is tried again by the loop above, which also listens to
+            // its guard meanwhile.
+            let patience = self.patience(1);
+            match self
+                .attend(
+                    self.store
+                        .swap(&self.key, Some(&self.version), &record, patience),
+                )
+                .await?
+            {
+                Swap::Won { version, sent } => {
+                    (self.record, self.version) = (*record, version);
+                    if self.hold.extend(sent) {
+                        return Ok(());
+                    }
+                    return Err(lost(&self.hold.loss().unwrap_or(LossReason::Expired)));
+                }
+                Swap::Conflict(read) => {
+                    if let Some(reason) = self.adopt(*read) {
+                        return Err(self.lose(reason));
+                    }
+                }
+                Swap::Unknown(error) => return Err(error),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            "the record was rewritten by others again and again",
+        ))
+    }
+
+    fn lose(&self, reason: LossReason) -> Error {
+        let error = lost(&reason);
+        self.hold.end(reason);
+        error
+    }
+
+    /// Gives the lock back. The guard has been told before that it does not hold it any more.
+    async fn release(&mut self) -> Result<Release> {
+        if let Some(reason) = self.hold.loss() {
+            return Ok(Release::AlreadyLost(reason));
+        }
+        for _ in 0..REDO {
+            let clock = self.store.clock();
+            let rest = self
+                .terms
+                .min_hold
+                .map(|min| min.saturating_sub(self.hold.held_for()));
+            let linger = rest.filter(|rest| !rest.is_zero());
+            let (nonce, now) = (self.store.nonce(), clock.now().wall);
+            let record = match release(&self.record, self.hold.id, linger, nonce, now) {
+                HolderDecision::Write(record) => record,
+                HolderDecision::Gone(Gone::Released) => return Ok(Release::Released),
+                HolderDecision::Gone(gone) => return Ok(Release::AlreadyLost(gone.into())),
+            };
+            if clock.now().boot >= self.hold.last_write() {
+                return Ok(Release::Unconfirmed);
+            }
+            let patience = self.patience(u32::MAX);
+            match self
+                .store
+                .swap(&self.key, Some(&self.version), &record, patience)
+                .await
+            {
+                Ok(Swap::Won { version, .. }) => {
+                    if record.holders.is_empty() {
+                        self.memory.freed(
+                            &self.key,
+                            *record,
+                            version,
+                            self.store.clock().now().boot,
+                        );
+                    }
+                    return Ok(Release::Released);
+                }
+                Ok(Swap::Conflict(read)) => {
+                    if let Some(reason) = self.adopt(*read) {
+                        return Ok(Release::AlreadyLost(reason));
+                    }
+                }
+                Ok(Swap::Unknown(error)) => {
+                    tracing::warn!(lock = %self.hold.name, %error, "the release is not confirmed");
+                    return Ok(Release::Unconfirmed);
+                }
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    return Ok(Release::Unconfirmed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Release::Unconfirmed)
+    }
+
+    /// Goes on from what somebody else has written, if it is a record.
+    fn adopt(&mut self, read: Read) -> Option<LossReason> {
+        match read.content {
+            Content::Record {
+                record, version, ..
+            } => {
+                (self.record, self.version) = (*record, version);
+                None
+            }
+            Content::Absent => Some(LossReason::RecordDeleted),
+            Content::Unreadable { .. } => Some(LossReason::RecordUnreadable),
+        }
+    }
+
+    fn patience(&self, attempts: u32) -> Patience {
+        let (request, until) = (self.terms.request_timeout, self.hold.last_write());
+        Patience {
+            request,
+            until,
+            attempts,
+        }
+    }
+
+    /// Waits for a write and watches the deadline meanwhile: it passes whether or not the store
+    /// answers (hazard H11).
+    async fn attend<T>(&self, write: impl Future<Output = T>) -> T {
+        let mut write = std::pin::pin!(write);
+        loop {
+            let wake = self.next_look(None);
+            tokio::select! {
+                biased;
+                output = &mut write => return output,
+                () = self.store.clock().sleep_until(wake) => self.hold.settle(),
+            }
+        }
+    }
+}
+
+pub(crate) fn lost(reason: &LossReason) -> Error {
+    Error::new(ErrorKind::Lost, format!("the lease is lost: {reason}"))
+}
+
+/// A lease must not seem to be kept by a keeper that is gone.
+struct EndOnDrop(Arc<Hold>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end(LossReason::KeeperStopped);
+    }
+}

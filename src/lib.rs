@@ -1,0 +1,38 @@
+//! Distributed locks with no lock server: leases on the object storage you already have.
+mod acquire;
+mod admin;
+mod client;
+pub mod clock;
+mod error;
+mod guard;
+mod hold;
+mod holder;
+mod info;
+mod keeper;
+mod lock;
+mod memory;
+mod name;
+mod options;
+pub mod protocol;
+pub mod record;
+mod rng;
+mod runtime;
+mod store;
+mod telemetry;
+mod time;
+mod token;
+mod wait;
+
+pub use admin::{Break, Broken};
+pub use client::{ShutdownReport, Store, StoreBuilder, open};
+pub use error::{Error, ErrorKind, Result};
+pub use guard::LockGuard;
+pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
+pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
+pub use info::{HolderInfo, LockInfo, LockState, Tenure};
+pub use keeper::Release;
+pub use lock::{Attempt, Lock};
+pub use record::Payload;
+pub use runtime::Runtime;
+pub use store::directory::{DirectoryStore, OutsideRoot};
+pub use token::{FencingToken, ParseTokenError};

@@ -1,0 +1,257 @@
+//! A lock by name, and how it is to be held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::acquire::{Contender, Limit, shut_down};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Result};
+use crate::guard::LockGuard;
+use crate::info::LockInfo;
+use crate::keeper::{Release, lost};
+use crate::name;
+use crate::options::LockOptions;
+use crate::record::Payload;
+
+/// A lock on a store, by name. Cheap to clone; nothing is written before it is acquired.
+///
+/// ```
+/// # use std::time::Duration;
+/// # async fn nightly(store: leaselock::Store) -> leaselock::Result<()> {
+/// let lock = store.lock("etl/nightly").ttl(Duration::from_secs(30)).owner("nightly-etl");
+/// let guard = lock.acquire().await?;
+/// // … work, passing guard.token() along …
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Lock {
+    client: Arc<Client>,
+    name: String,
+    options: LockOptions,
+}
+
+/// What came of an attempt that does not wait for ever.
+#[derive(Debug)]
+#[must_use = "the lock may be held by somebody else"]
+pub enum Attempt {
+    /// The lock is ours.
+    Acquired(LockGuard),
+    /// Somebody else holds it; this is what the record says.
+    Held(Box<LockInfo>),
+}
+
+impl Attempt {
+    /// The guard, if the lock was acquired.
+    pub fn acquired(self) -> Option<LockGuard> {
+        match self {
+            Self::Acquired(guard) => Some(guard),
+            Self::Held(_) => None,
+        }
+    }
+}
+
+impl Lock {
+    pub(crate) fn new(client: Arc<Client>, name: String) -> Self {
+        Self {
+            client,
+            name,
+            options: LockOptions::default(),
+        }
+    }
+
+    /// The lock's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long the lease lasts without renewal: 1 s to 24 h, 30 s unless given, in whole
+    /// milliseconds. A crashed holder blocks others for about that long; a shorter one costs more
+    /// requests and survives shorter outages.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.options.ttl = Some(ttl);
+        self
+    }
+
+    /// How often the keeper renews: a third of the TTL unless given. Checked against the TTL when
+    /// the lock is acquired.
+    #[must_use]
+    pub fn renew_every(mut self, interval: Duration) -> Self {
+        self.options.renew_every = Some(interval);
+        self
+    }
+
+    /// A label for the record, at most 128 bytes, so that others can see who holds the lock.
+    #[must_use]
+    pub fn owner(mut self, label: impl Into<String>) -> Self {
+        self.options.owner = label.into();
+        self
+    }
+
+    /// Free text for the record, at most 1,024 bytes.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
+        self.options.note = Some(text.into());
+        self
+    }
+
+    /// The lease is lost after this time even if it could be renewed, so that a hung job does not
+    /// keep a lock for ever.
+    #[must_use]
+    pub fn max_hold(mut self, limit: Duration) -> Self {
+        self.options.max_hold = Some(limit);
+        self
+    }
+
+    /// The lock stays taken for at least this time after it was acquired, up to 24 h, even if it is
+    /// released earlier: schedulers on hosts with skewed clocks then do not run a short job twice.
+    /// Counts only when it is released; a crashed holder's lease expires as always.
+    #[must_use]
+    pub fn min_hold(mut self, time: Duration) -> Self {
+        self.options.min_hold = Some(time);
+        self
+    }
+
+    /// The lease is lost unless [`LockGuard::touch`] is called at least this often: for work that
+    /// may hang while its keeper goes on renewing.
+    #[must_use]
+    pub fn progress_within(mut self, interval: Duration) -> Self {
+        self.options.progress_within = Some(interval);
+        self
+    }
+
+    /// A payload to set when the lock is acquired. Without one, the record's stays.
+    #[must_use]
+    pub fn payload(mut self, payload: Payload) -> Self {
+        self.options.payload = Some(payload);
+        self
+    }
+
+    /// Whether a keeper renews the lease in the background, as it does unless turned off. Without
+    /// one, call [`LockGuard::renew`]: for functions whose threads are frozen between calls.
+    #[must_use]
+    pub fn keeper(mut self, on: bool) -> Self {
+        self.options.manual = !on;
+        self
+    }
+
+    /// Whether an expired lease may be taken over at once when the store's own clock shows that it
+    /// has expired, as it may unless turned off. Otherwise a lease has to be watched first for as
+    /// long as it lasts.
+    #[must_use]
+    pub fn store_clock(mut self, on: bool) -> Self {
+        self.options.no_store_clock = !on;
+        self
+    }
+
+    /// Also takes over when the holder's `expires_at` lies more than `max_skew` in the past by this
+    /// machine's wall clock. **Safe only if no two wall clocks of contenders ever differ by more**,
+    /// which is why it is off.
+    #[must_use]
+    pub fn trust_wall_clock(mut self, max_skew: Duration) -> Self {
+        self.options.max_skew = Some(max_skew);
+        self
+    }
+
+    /// Acquires the lock; waits for as long as somebody else holds it, polling with conditional
+    /// reads under exponential backoff (100 ms to 3 s, with full jitter).
+    ///
+    /// # Errors
+    /// The options or the name are invalid, the store is unfit, denies access, or has not answered
+    /// for 30 s, or the record is damaged.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a write that is under way when the future is dropped is seen to its end in the
+    /// background, and the lock is given back if it was acquired.
+    pub async fn acquire(&self) -> Result<LockGuard> {
+        match self.contend(Limit::Forever).await? {
+            Attempt::Acquired(guard) => Ok(guard),
+            Attempt::Held(_) => Err(Error::new(ErrorKind::Internal, "waiting ended too early")),
+        }
+    }
+
+    /// Acquires the lock if it is free or its lease has ended, without waiting.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), but after three looks at a store that does not answer.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub async fn try_acquire(&self) -> Result<Attempt> {
+        self.contend(Limit::Once).await
+    }
+
+    /// Acquires the lock; waits for up to `limit` while somebody else holds it.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), but a store that does not answer is tried until `limit`.
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_timeout(&self, limit: Duration) -> Result<Attempt> {
+        let until = self.client.store.clock().now().boot.plus(limit);
+        self.contend(Limit::Until(until)).await
+    }
+
+    /// Acquires the lock, runs `work`, and releases it. The work is dropped the moment the lease is
+    /// lost.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and [`Lost`](ErrorKind::Lost) when the lease was lost before
+    /// the work was done or before it could be released.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work and releases the lock in the background.
+    pub async fn with<T>(&self, work: impl AsyncFnOnce(&LockGuard) -> T) -> Result<T> {
+        let guard = self.acquire().await?;
+        let output = guard.run(work(&guard)).await?;
+        match guard.release().await? {
+            Release::AlreadyLost(reason) => Err(lost(&reason)),
+            Release::Released | Release::Unconfirmed => Ok(output),
+        }
+    }
+
+    /// What the record says, with one read.
+    ///
+    /// # Errors
+    /// The name is invalid, or the store does not answer. A damaged record is no error but the
+    /// state [`Unreadable`](crate::LockState::Unreadable).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn inspect(&self) -> Result<LockInfo> {
+        let key = name::key(self.client.store.prefix(), &self.name)?;
+        self.client.inspect(self.name.clone(), key).await
+    }
+
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    async fn contend(&self, limit: Limit) -> Result<Attempt> {
+        let terms = self.options.check()?;
+        let key = name::key(self.client.store.prefix(), &self.name)?;
+        if *self.client.closing().borrow() {
+            return Err(shut_down());
+        }
+        let client = Arc::clone(&self.client);
+        // Dropped with this future: tells the task that nobody waits any more.
+        let (_waiting, caller) = watch::channel(());
+        let contender = Contender::new(client, self.name.clone(), key, terms, limit, caller);
+        let (send, answer) = oneshot::channel();
+        self.client.spawn(async move {
+            // A guard that nobody receives releases itself.
+            let _ = send.send(contender.run().await);
+        });
+        answer.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "the task that acquires the lock has ended",
+            ))
+        })
+    }
+}

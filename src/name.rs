@@ -1,0 +1,197 @@
+//! Names of locks, and the keys they have on the store.
+
+use object_store::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Longest name, in bytes.
+const MAX_BYTES: usize = 512;
+/// Longest segment, in bytes: a file name may have 255, of which percent-encoding and the store's
+/// own suffixes take their share.
+const MAX_SEGMENT: usize = 200;
+/// What a record's key ends in.
+const SUFFIX: &str = ".lock";
+/// Keys under this segment are the library's own: probes, never locks.
+pub(crate) const SCRATCH: &str = ".leaselock";
+
+/// The key of the lock called `name` under `prefix`.
+///
+/// # Errors
+/// [`InvalidName`](ErrorKind::InvalidName), saying what is wrong with it.
+pub(crate) fn key(prefix: &Path, name: &str) -> Result<Path> {
+    if let Some(fault) = fault(name) {
+        return Err(Error::new(
+            ErrorKind::InvalidName,
+            format!("{:?} cannot be the name of a lock: {fault}", shorten(name)),
+        ));
+    }
+    let file = format!("{name}{SUFFIX}");
+    let segments = file.split('/').map(str::to_owned);
+    Ok(prefix
+        .parts()
+        .map(|part| decode(part.as_ref()))
+        .chain(segments)
+        .collect())
+}
+
+/// The name of the lock whose record has this key; `None` when the key is no lock's.
+pub(crate) fn of_key(prefix: &Path, key: &Path) -> Option<String> {
+    let segments: Vec<_> = key
+        .prefix_match(prefix)?
+        .map(|part| decode(part.as_ref()))
+        .collect();
+    let name = segments.join("/").strip_suffix(SUFFIX)?.to_owned();
+    fault(&name).is_none().then_some(name)
+}
+
+fn fault(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    if name.len() > MAX_BYTES {
+        return Some(format!(
+            "it has {} bytes, and at most {MAX_BYTES} are allowed",
+            name.len()
+        ));
+    }
+    if name.chars().any(char::is_control) {
+        return Some("it contains a control character".to_owned());
+    }
+    let segments: Vec<_> = name.split('/').collect();
+    for (index, segment) in segments.iter().enumerate() {
+        if segment.is_empty() {
+            return Some("it begins or ends with '/', or contains \"//\"".to_owned());
+        }
+        if segment.len() > MAX_SEGMENT {
+            return Some(format!(
+                "a part between slashes has more than {MAX_SEGMENT} bytes"
+            ));
+        }
+        if segment.starts_with('.') {
+            return Some(format!(
+                "the part {segment:?} begins with a dot; \".\", \"..\" and hidden names are not \
+                 the same thing on every store"
+            ));
+        }
+        // `a.lock` as a folder would stand where the record of the lock `a` stands.
+        if index + 1 < segments.len() && segment.ends_with(SUFFIX) {
+            return Some(format!(
+                "the part {segment:?} before a '/' ends in {SUFFIX:?}"
+            ));
+        }
+    }
+    None
+}
+
+/// What `object_store` percent-encoded in a segment, decoded.
+fn decode(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = match tail {
+            [high, low, ..] if first == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                bytes.push(high << 4 | low);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// A name as an error message shows it.
+fn shorten(name: &str) -> String {
+    if name.len() <= 80 {
+        return name.to_owned();
+    }
+    name.chars().take(60).chain("…".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_of(name: &str) -> Path {
+        key(&Path::from("team/locks"), name).unwrap()
+    }
+
+    #[test]
+    fn names_become_keys_under_the_prefix_and_back() {
+        assert_eq!(
+            key_of("payments/42").as_ref(),
+            "team/locks/payments/42.lock"
+        );
+        let names = [
+            "a",
+            "payments/42",
+            "a.lock",
+            "tabelle/größe",
+            "50% off/#1",
+            "with space",
+            "a%2Fb",
+            "~x",
+            "a\\b",
+            "q?*[]{}|<>^`\"",
+        ];
+        for name in names {
+            assert_eq!(
+                of_key(&Path::from("team/locks"), &key_of(name)).as_deref(),
+                Some(name)
+            );
+        }
+        assert_eq!(key(&Path::default(), "x").unwrap().as_ref(), "x.lock");
+    }
+
+    #[test]
+    fn names_that_stores_disagree_about_are_refused_with_the_reason() {
+        let long = "x".repeat(513);
+        let wide = "x".repeat(201);
+        let cases = [
+            ("", "empty"),
+            ("/a", "begins or ends"),
+            ("a/", "begins or ends"),
+            ("a//b", "//"),
+            ("..", "dot"),
+            ("a/../b", "dot"),
+            ("./a", "dot"),
+            (".leaselock/x", "dot"),
+            ("a\nb", "control"),
+            ("a\0b", "control"),
+            (long.as_str(), "513 bytes"),
+            (wide.as_str(), "200 bytes"),
+            ("a.lock/b", ".lock"),
+        ];
+        for (name, reason) in cases {
+            let error = key(&Path::default(), name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidName);
+            assert!(error.to_string().contains(reason), "{name:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_locks_have_no_name() {
+        let prefix = Path::from("p");
+        for key in [
+            "p/a.txt",
+            "p/.leaselock/probe.lock",
+            "q/a.lock",
+            "p/.lock",
+            "p",
+        ] {
+            assert_eq!(of_key(&prefix, &Path::from(key)), None, "{key}");
+        }
+    }
+}

@@ -1,0 +1,526 @@
+//! Decisions about an exclusive lock: acquire, renew, release, break, and shutting the door on a
+//! write that may still land.
+//!
+//! **Invariants.** Ownership changes only by a compare-and-swap on the version that the decision
+//! was made from. The record's token never decreases, and every acquisition gets a larger one. A
+//! record is never deleted. Only an acquisition's own id lets it renew or release.
+
+use std::time::Duration;
+
+use super::expiry::{Evidence, Rule, Verdict, judge};
+use crate::holder::{HolderId, Nonce, Owner};
+use crate::record::{End, Ended, Lease, MAX_TTL, MIN_TTL, Payload, Record};
+use crate::time::{Boot, Wall};
+use crate::token::FencingToken;
+
+/// What a contender wants.
+#[derive(Clone, Debug)]
+pub struct Acquire {
+    /// The identity of this acquisition, kept over all attempts of one call.
+    pub id: HolderId,
+    /// The lease's duration.
+    pub ttl: Duration,
+    /// Who it is.
+    pub owner: Owner,
+    /// A payload to set; the record's stays when there is none.
+    pub payload: Option<Payload>,
+    /// New for this write.
+    pub nonce: Nonce,
+    /// A token that the new one must exceed whatever the record says: the largest this process
+    /// has seen under the name, and on an absent record the upper bound of the store's time in
+    /// microseconds, so that tokens go on rising after a record was deleted (hazard H9).
+    pub above: FencingToken,
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AcquireDecision {
+    /// The lock is free, or its lease has ended: write this record over the version read.
+    Write {
+        /// The record that makes the contender the holder.
+        record: Box<Record>,
+        /// The rule by which a former holder is put out, if there is one.
+        takeover: Option<Rule>,
+    },
+    /// An earlier write of this very acquisition has landed after all (hazards H1, H2, H6).
+    Ours,
+    /// Somebody holds it; if nothing changes, its lease will have ended then.
+    HeldUntil(Boot),
+}
+
+/// Decides on a record that was read; `None` when there is none.
+pub fn acquire(
+    found: Option<&Record>,
+    evidence: &Evidence<'_>,
+    intent: &Acquire,
+) -> AcquireDecision {
+    let now = evidence.now.wall;
+    let Some(found) = found else {
+        let mut record = Record::free(intent.above, intent.nonce);
+        admit(&mut record, now, intent);
+        return AcquireDecision::Write {
+            record: Box::new(record),
+            takeover: None,
+        };
+    };
+    if found.lease(intent.id).is_some() {
+        return AcquireDecision::Ours;
+    }
+    let mut takeover = None;
+    for lease in &found.holders {
+        match judge(lease, evidence) {
+            Verdict::Expired(rule) => takeover = Some(rule),
+            Verdict::AliveUntil(end) => return AcquireDecision::HeldUntil(end),
+        }
+    }
+    let mut record = found.clone();
+    record.retire_holders(how_it_ended, now);
+    admit(&mut record, now, intent);
+    AcquireDecision::Write {
+        record: Box::new(record),
+        takeover,
+    }
+}
+
+fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
+    record.token = record.token.max(intent.above).next();
+    record.nonce = intent.nonce;
+    let owner = intent.owner.clone();
+    record.holders.push(Lease::acquired(
+        intent.id,
+        record.token,
+        intent.ttl,
+        now,
+        owner,
+    ));
+    if intent.payload.is_some() {
+        record.payload.clone_from(&intent.payload);
+    }
+}
+
+/// An entry that a contender finds ended was released, if it only stayed for its minimum hold.
+fn how_it_ended(lease: &Lease) -> End {
+    if lease.released_at.is_some() {
+        Ended::Released.into()
+    } else {
+        Ended::Expired.into()
+    }
+}
+
+/// What a holder that writes again finds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HolderDecision {
+    /// Still the holder: write this record over the version read.
+    Write(Box<Record>),
+    /// Not the holder any more.
+    Gone(Gone),
+}
+
+/// Why a holder's entry is not in the record any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Its own release has landed before.
+    Released,
+    /// Somebody took over; the present holder's token, if there is one.
+    TakenOver(Option<FencingToken>),
+    /// Somebody broke the lease.
+    Broken {
+        /// Who.
+        by: Option<String>,
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+/// Decides on a renewal of the acquisition `id`.
+///
+/// Renewing never re-creates: an absent record is the caller's to report as lost (hazard H9).
+pub fn renew(
+    found: &Record,
+    id: HolderId,
+    payload: Option<&Payload>,
+    nonce: Nonce,
+    now: Wall,
+) -> HolderDecision {
+    let mut record = found.clone();
+    let Some(lease) = entry(&mut record, id) else {
+        return HolderDecision::Gone(gone(found, id));
+    };
+    lease.renewals += 1;
+    lease.renewed_at = now;
+    lease.expires_at = now.plus(lease.ttl);
+    record.nonce = nonce;
+    if let Some(payload) = payload {
+        record.payload = Some(payload.clone());
+    }
+    HolderDecision::Write(Box::new(record))
+}
+
+/// Decides on the release of the acquisition `id`. With `linger`, the rest of its minimum hold,
+/// the entry stays for that long instead of being removed at once.
+pub fn release(
+    found: &Record,
+    id: HolderId,
+    linger: Option<Duration>,
+    nonce: Nonce,
+    now: Wall,
+) -> HolderDecision {
+    let mut record = found.clone();
+    let Some(lease) = entry(&mut record, id) else {
+        return HolderDecision::Gone(gone(found, id));
+    };
+    match linger {
+        Some(rest) => {
+            lease.ttl = rest.clamp(MIN_TTL, MAX_TTL);
+            lease.renewals += 1;
+            lease.renewed_at = now;
+            lease.expires_at = now.plus(lease.ttl);
+            lease.released_at = Some(now);
+        }
+        None => record.retire_holders(|_| Ended::Released.into(), now),
+    }
+    record.nonce = nonce;
+    HolderDecision::Write(Box::new(record))
+}
+
+/// The entry of an acquisition that has not been given back.
+fn entry(record: &mut Record, id: HolderId) -> Option<&mut Lease> {
+    record
+        .holders
+        .iter_mut()
+        .find(|lease| lease.id == id && lease.released_at.is_none())
+}
+
+fn gone(found: &Record, id: HolderId) -> Gone {
+    if found.lease(id).is_some() {
+        // Only a lingering entry gets here.
+        return Gone::Released;
+    }
+    match found.tenure(id) {
+        Some(tenure) if tenure.ended == Ended::Released => Gone::Released,
+        Some(tenure) if tenure.ended == Ended::Broken => Gone::Broken {
+            by: tenure.by.clone(),
+            reason: tenure.reason.clone(),
+        },
+        _ => Gone::TakenOver(found.holders.first().map(|lease| lease.token)),
+    }
+}
+
+/// The record that voids a write of an acquisition that was given up: the same content under a
+/// new nonce, without that acquisition's entry. A late write conditioned on the version that this
+/// one replaces can never land (hazard H2).
+pub fn shut_the_door(found: &Record, id: HolderId, nonce: Nonce, now: Wall) -> Record {
+    match release(found, id, None, nonce, now) {
+        HolderDecision::Write(record) => *record,
+        HolderDecision::Gone(_) => {
+            let mut record = found.clone();
+            record.nonce = nonce;
+            record
+        }
+    }
+}
+
+/// The record after an operator's break: free, with the counter kept and the tenure remembered as
+/// broken, by whom and why.
+pub fn break_lease(
+    found: &Record,
+    by: Option<String>,
+    reason: Option<String>,
+    nonce: Nonce,
+    now: Wall,
+) -> Record {
+    let mut record = found.clone();
+    let end = End {
+        ended: Ended::Broken,
+        by,
+        reason,
+    };
+    record.retire_holders(|_| end.clone(), now);
+    record.nonce = nonce;
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::expiry::{Observations, contender_wait};
+    use crate::time::Moment;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn token(value: u64) -> FencingToken {
+        FencingToken::new(value).unwrap()
+    }
+
+    fn id(number: u128) -> HolderId {
+        HolderId::from_random(number)
+    }
+
+    fn nonce(number: u128) -> Nonce {
+        Nonce::from_random(number)
+    }
+
+    fn intent(number: u128) -> Acquire {
+        Acquire {
+            id: id(number),
+            ttl: TTL,
+            owner: Owner {
+                label: number.to_string(),
+                note: Some("n".into()),
+                ..Owner::default()
+            },
+            payload: None,
+            nonce: nonce(number),
+            above: token(100),
+        }
+    }
+
+    fn now() -> Moment {
+        Moment {
+            boot: Boot::new(Duration::from_secs(9)),
+            wall: Wall::from_micros(5_000_000),
+        }
+    }
+
+    fn decide(found: Option<&Record>, intent: &Acquire) -> AcquireDecision {
+        decide_after(found, intent, Duration::ZERO)
+    }
+
+    /// Decides after having watched the record for `watched`.
+    fn decide_after(
+        found: Option<&Record>,
+        intent: &Acquire,
+        watched: Duration,
+    ) -> AcquireDecision {
+        let mut observations = Observations::default();
+        if let Some(found) = found {
+            observations.note(found, now().boot);
+        }
+        let now = Moment {
+            boot: now().boot.plus(watched),
+            ..now()
+        };
+        let evidence = Evidence {
+            now,
+            observations: &observations,
+            store: None,
+            max_skew: None,
+        };
+        acquire(found, &evidence, intent)
+    }
+
+    fn held_by(number: u128) -> Record {
+        match decide(None, &intent(number)) {
+            AcquireDecision::Write { record, .. } => *record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn written(decision: HolderDecision) -> Record {
+        match decision {
+            HolderDecision::Write(record) => *record,
+            HolderDecision::Gone(gone) => panic!("{gone:?}"),
+        }
+    }
+
+    #[test]
+    fn an_absent_record_starts_above_the_given_token() {
+        let record = held_by(1);
+        assert_eq!(record.token, token(101));
+        assert_eq!(record.holders[0].token, token(101));
+        assert_eq!(record.nonce, nonce(1));
+        assert_eq!(record.holders[0].expires_at, now().wall.plus(TTL));
+    }
+
+    #[test]
+    fn a_free_record_is_taken_with_the_next_token_and_keeps_its_payload() {
+        let mut free = Record::free(token(500), nonce(0));
+        free.payload = Some(Payload::from_json_str("[1]").unwrap());
+        let AcquireDecision::Write { record, takeover } = decide(Some(&free), &intent(1)) else {
+            panic!("free")
+        };
+        assert_eq!(record.token, token(501));
+        assert_eq!(takeover, None);
+        assert_eq!(record.payload, free.payload);
+    }
+
+    #[test]
+    fn a_token_this_process_has_seen_is_exceeded_whatever_the_record_says() {
+        let free = Record::free(token(7), nonce(0));
+        let AcquireDecision::Write { record, .. } = decide(Some(&free), &intent(1)) else {
+            panic!("free")
+        };
+        assert_eq!(record.token, token(101));
+    }
+
+    #[test]
+    fn a_payload_replaces_the_old_one() {
+        let mut intent = intent(1);
+        intent.payload = Some(Payload::from_json_str("2").unwrap());
+        let mut free = Record::free(token(7), nonce(0));
+        free.payload = Some(Payload::from_json_str("1").unwrap());
+        let AcquireDecision::Write { record, .. } = decide(Some(&free), &intent) else {
+            panic!("free")
+        };
+        assert_eq!(record.payload, intent.payload);
+    }
+
+    #[test]
+    fn a_held_record_is_waited_for_and_then_taken_over() {
+        let held = held_by(1);
+        let end = now().boot.plus(contender_wait(TTL));
+        assert_eq!(
+            decide(Some(&held), &intent(2)),
+            AcquireDecision::HeldUntil(end)
+        );
+        let decision = decide_after(Some(&held), &intent(2), contender_wait(TTL));
+        let AcquireDecision::Write { record, takeover } = decision else {
+            panic!("expired")
+        };
+        assert_eq!(takeover, Some(Rule::Observation));
+        assert_eq!(record.token, held.token.next());
+        assert_eq!(record.holders.len(), 1);
+        assert_eq!(record.holders[0].id, id(2));
+        let tenure = record.tenure(id(1)).unwrap();
+        assert_eq!(
+            (tenure.ended.clone(), tenure.token),
+            (Ended::Expired, held.token)
+        );
+        assert_eq!(tenure.owner.note, None, "notes would fill the history");
+    }
+
+    #[test]
+    fn an_own_write_that_landed_is_recognised() {
+        assert_eq!(decide(Some(&held_by(1)), &intent(1)), AcquireDecision::Ours);
+    }
+
+    #[test]
+    fn renewing_touches_nothing_but_the_own_entry_and_the_nonce() {
+        let held = held_by(1);
+        let later = now().wall.plus(TTL);
+        let renewed = written(renew(&held, id(1), None, nonce(8), later));
+        let mut expected = held.clone();
+        expected.nonce = nonce(8);
+        expected.holders[0].renewals = 1;
+        expected.holders[0].renewed_at = later;
+        expected.holders[0].expires_at = later.plus(TTL);
+        assert_eq!(renewed, expected);
+    }
+
+    #[test]
+    fn renewing_can_set_the_payload() {
+        let payload = Payload::from_json_str("{\"at\": 3}").unwrap();
+        let renewed = written(renew(
+            &held_by(1),
+            id(1),
+            Some(&payload),
+            nonce(8),
+            now().wall,
+        ));
+        assert_eq!(renewed.payload, Some(payload));
+    }
+
+    #[test]
+    fn releasing_frees_the_record_and_keeps_the_counter() {
+        let held = held_by(1);
+        let freed = written(release(&held, id(1), None, nonce(8), now().wall));
+        assert!(freed.holders.is_empty());
+        assert_eq!(freed.token, held.token);
+        assert_eq!(freed.tenure(id(1)).unwrap().ended, Ended::Released);
+    }
+
+    #[test]
+    fn a_lingering_entry_excludes_others_for_the_rest_but_is_no_holder() {
+        let rest = Duration::from_secs(40);
+        let held = held_by(1);
+        let lingering = written(release(&held, id(1), Some(rest), nonce(8), now().wall));
+        assert_eq!(lingering.holders[0].ttl, rest);
+        assert_eq!(
+            renew(&lingering, id(1), None, nonce(9), now().wall),
+            HolderDecision::Gone(Gone::Released)
+        );
+        assert!(matches!(
+            decide(Some(&lingering), &intent(2)),
+            AcquireDecision::HeldUntil(_)
+        ));
+        let decision = decide_after(Some(&lingering), &intent(2), contender_wait(rest));
+        let AcquireDecision::Write { record, .. } = decision else {
+            panic!("over")
+        };
+        assert_eq!(record.tenure(id(1)).unwrap().ended, Ended::Released);
+    }
+
+    #[test]
+    fn a_linger_shorter_than_any_ttl_is_rounded_up() {
+        let rest = Duration::from_millis(3);
+        let lingering = written(release(
+            &held_by(1),
+            id(1),
+            Some(rest),
+            nonce(8),
+            now().wall,
+        ));
+        assert_eq!(lingering.holders[0].ttl, MIN_TTL);
+    }
+
+    #[test]
+    fn who_is_gone_learns_why() {
+        let held = held_by(1);
+        let by = Some("ops".to_owned());
+        let reason = Some("stuck".to_owned());
+        let broken = break_lease(&held, by.clone(), reason.clone(), nonce(3), now().wall);
+        assert_eq!(broken.token, held.token);
+        assert!(broken.holders.is_empty());
+        let freed = written(release(&held, id(1), None, nonce(8), now().wall));
+        let AcquireDecision::Write { record: taken, .. } =
+            decide_after(Some(&held), &intent(2), contender_wait(TTL))
+        else {
+            panic!("expired")
+        };
+        let why = |record: &Record| match renew(record, id(1), None, nonce(9), now().wall) {
+            HolderDecision::Gone(gone) => gone,
+            HolderDecision::Write(_) => panic!("must not renew"),
+        };
+        assert_eq!(why(&broken), Gone::Broken { by, reason });
+        assert_eq!(why(&freed), Gone::Released);
+        assert_eq!(why(&taken), Gone::TakenOver(Some(taken.token)));
+        assert_eq!(
+            why(&Record::free(token(1), nonce(1))),
+            Gone::TakenOver(None)
+        );
+        assert!(matches!(
+            release(&taken, id(1), None, nonce(9), now().wall),
+            HolderDecision::Gone(Gone::TakenOver(Some(_)))
+        ));
+    }
+
+    #[test]
+    fn shutting_the_door_removes_only_the_abandoned_entry() {
+        let abandoned = held_by(1);
+        let shut = shut_the_door(&abandoned, id(1), nonce(9), now().wall);
+        assert!(shut.holders.is_empty());
+        assert_eq!((shut.token, shut.nonce), (abandoned.token, nonce(9)));
+        let others = held_by(2);
+        let shut = shut_the_door(&others, id(1), nonce(9), now().wall);
+        let mut expected = others.clone();
+        expected.nonce = nonce(9);
+        assert_eq!(shut, expected);
+    }
+
+    #[test]
+    fn the_history_keeps_the_last_sixteen_tenures() {
+        let mut record = held_by(1);
+        for number in 2..30 {
+            let id = record.holders[0].id;
+            let freed = written(release(&record, id, None, nonce(number), now().wall));
+            let AcquireDecision::Write { record: next, .. } = decide(Some(&freed), &intent(number))
+            else {
+                panic!("free")
+            };
+            assert!(next.token > record.token);
+            record = *next;
+        }
+        assert_eq!(record.history.len(), 16);
+        assert_eq!(record.history.last().unwrap().id, id(28));
+    }
+}

@@ -1,0 +1,8 @@
+//! The protocol, pure: from what was read, facts about time and an intent to a decision.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or knows a runtime; the same code
+//! runs in production, under the model checker and in the simulation. The argument why it is safe
+//! stands in `docs/PROTOCOL.md`; comments name the hazards listed there.
+
+pub mod expiry;
+pub mod lock;

@@ -1,0 +1,320 @@
+//! From JSON to a [`Record`], strictly: the first fault is reported with its path.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::DateTime;
+use serde_json::{Map, Value};
+
+use super::{
+    Ended, FORMAT, Fault, Lease, MAX_BYTES, MAX_HISTORY, MAX_TTL, MIN_TTL, Payload, Record,
+    RecordError, Tenure, Unknown,
+};
+use crate::holder::{Nonce, Owner};
+use crate::time::Wall;
+use crate::token::FencingToken;
+
+/// Waiters that a record may carry.
+const MAX_WAITERS: usize = 256;
+/// Longest free text, in bytes: a reason, or who broke a lease.
+const MAX_TEXT: usize = 1024;
+
+pub(super) fn record(bytes: &[u8]) -> Result<Record, RecordError> {
+    if bytes.len() > MAX_BYTES {
+        let fault = Fault::TooLarge {
+            size: bytes.len() as u64,
+            limit: MAX_BYTES as u64,
+        };
+        return Err(RecordError {
+            path: String::new(),
+            fault,
+        });
+    }
+    let document = serde_json::from_slice(bytes).map_err(|error| RecordError {
+        path: String::new(),
+        fault: Fault::NotJson(error.to_string()),
+    })?;
+    let mut fields = Fields::new(String::new(), document)?;
+
+    // The format comes first: nothing else of a newer record can be judged.
+    let format = fields.whole("format", 1..=u64::MAX, "1 or more")?;
+    if format > FORMAT {
+        return Err(fields.error("format", Fault::NewerFormat { found: format }));
+    }
+    let kind = fields.text("kind", 64)?;
+    if kind != "lock" {
+        return Err(fields.error("kind", Fault::OtherKind { found: kind }));
+    }
+    let token = fields.token("token")?;
+    let nonce = fields.parsed::<Nonce>("nonce", "32 hexadecimal digits")?;
+    fields.whole("limit", 1..=1, "1")?;
+    let holders = fields.list("holders", 1, "at most one holder")?;
+    let holders = holders
+        .into_iter()
+        .map(|entry| lease(entry, token))
+        .collect::<Result<_, _>>()?;
+    let payload = match fields.take("payload") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(Payload(value)),
+    };
+    let waiters = fields.list("waiters", MAX_WAITERS, "at most 256 waiters")?;
+    let history = fields.list("history", MAX_HISTORY, "at most 16 tenures")?;
+    Ok(Record {
+        token,
+        nonce,
+        holders,
+        payload,
+        waiters: waiters.into_iter().map(|(_, value)| value).collect(),
+        history: history.into_iter().map(tenure).collect::<Result<_, _>>()?,
+        unknown: fields.rest(),
+    })
+}
+
+fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordError> {
+    let mut fields = Fields::new(path, value)?;
+    let id = fields.parsed("id", "a UUID")?;
+    let token = fields.token("token")?;
+    if token > highest {
+        let range = "up to the record's own token";
+        return Err(fields.error(
+            "token",
+            Fault::OutOfRange {
+                found: token.to_string(),
+                range,
+            },
+        ));
+    }
+    let mode = fields.text("mode", 64)?;
+    if mode != "exclusive" {
+        return Err(fields.error("mode", unexpected("\"exclusive\"", format!("{mode:?}"))));
+    }
+    fields.whole("permits", 1..=1, "1")?;
+    let shortest = MIN_TTL.as_millis() as u64;
+    let longest = MAX_TTL.as_millis() as u64;
+    let ttl_ms = fields.whole("ttl_ms", shortest..=longest, "1000 to 86400000")?;
+    let renewals = fields.whole("renewals", 0..=u64::MAX - 1, "0 to 2^64 - 2")?;
+    let acquired_at = fields.time("acquired_at")?;
+    let renewed_at = fields.time("renewed_at")?;
+    let expires_at = fields.time("expires_at")?;
+    let released_at = fields.optional("released_at", Fields::time)?;
+    let (owner, owner_unknown) = owner(&mut fields)?;
+    Ok(Lease {
+        id,
+        token,
+        ttl: Duration::from_millis(ttl_ms),
+        renewals,
+        acquired_at,
+        renewed_at,
+        expires_at,
+        released_at,
+        owner,
+        unknown: fields.rest(),
+        owner_unknown,
+    })
+}
+
+fn tenure((path, value): Entry) -> Result<Tenure, RecordError> {
+    let mut fields = Fields::new(path, value)?;
+    let (owner, owner_unknown) = owner(&mut fields)?;
+    Ok(Tenure {
+        id: fields.parsed("id", "a UUID")?,
+        token: fields.token("token")?,
+        owner,
+        from: fields.time("from")?,
+        to: fields.time("to")?,
+        ended: ended(fields.text("ended", 64)?),
+        by: fields.optional("by", |fields, key| fields.text(key, MAX_TEXT))?,
+        reason: fields.optional("reason", |fields, key| fields.text(key, MAX_TEXT))?,
+        unknown: fields.rest(),
+        owner_unknown,
+    })
+}
+
+fn ended(word: String) -> Ended {
+    match word.as_str() {
+        "released" => Ended::Released,
+        "expired" => Ended::Expired,
+        "broken" => Ended::Broken,
+        _ => Ended::Other(word),
+    }
+}
+
+fn owner(fields: &mut Fields) -> Result<(Owner, Unknown), RecordError> {
+    let path = fields.path_of("owner");
+    let value = fields.required("owner")?;
+    let mut fields = Fields::new(path, value)?;
+    let owner = Owner {
+        label: fields.text("label", Owner::MAX_LABEL)?,
+        host: fields.text("host", Owner::MAX_HOST)?,
+        pid: fields.optional("pid", |fields, key| {
+            let pid = fields.whole(key, 0..=u64::from(u32::MAX), "0 to 2^32 - 1")?;
+            Ok(u32::try_from(pid).unwrap_or(u32::MAX))
+        })?,
+        note: fields.optional("note", |fields, key| fields.text(key, Owner::MAX_NOTE))?,
+    };
+    Ok((owner, fields.rest()))
+}
+
+/// A value and its path in the document.
+type Entry = (String, Value);
+
+/// The fields of one object, taken out one by one; what is left at the end is unknown.
+struct Fields {
+    path: String,
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    fn new(path: String, value: Value) -> Result<Self, RecordError> {
+        match value {
+            Value::Object(map) => Ok(Self { path, map }),
+            other => Err(RecordError {
+                path,
+                fault: unexpected("an object", describe(&other)),
+            }),
+        }
+    }
+
+    fn rest(self) -> Unknown {
+        self.map
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    fn error(&self, key: &str, fault: Fault) -> RecordError {
+        RecordError {
+            path: self.path_of(key),
+            fault,
+        }
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.map.remove(key)
+    }
+
+    fn required(&mut self, key: &str) -> Result<Value, RecordError> {
+        self.take(key)
+            .ok_or_else(|| self.error(key, Fault::Missing))
+    }
+
+    /// A field that may be absent or null.
+    fn optional<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str) -> Result<T, RecordError>,
+    ) -> Result<Option<T>, RecordError> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::Null) => {
+                self.map.remove(key);
+                Ok(None)
+            }
+            Some(_) => read(self, key).map(Some),
+        }
+    }
+
+    fn whole(
+        &mut self,
+        key: &str,
+        allowed: std::ops::RangeInclusive<u64>,
+        range: &'static str,
+    ) -> Result<u64, RecordError> {
+        let value = self.required(key)?;
+        let found = || describe(&value);
+        match value.as_u64() {
+            Some(number) if allowed.contains(&number) => Ok(number),
+            None if !value.is_number() => {
+                Err(self.error(key, unexpected("a whole number", found())))
+            }
+            _ => Err(self.error(
+                key,
+                Fault::OutOfRange {
+                    found: found(),
+                    range,
+                },
+            )),
+        }
+    }
+
+    fn token(&mut self, key: &str) -> Result<FencingToken, RecordError> {
+        let range = "0 to 2^53 - 2";
+        let number = self.whole(key, 0..=FencingToken::MAX.get() - 1, range)?;
+        FencingToken::new(number).ok_or_else(|| {
+            self.error(
+                key,
+                Fault::OutOfRange {
+                    found: number.to_string(),
+                    range,
+                },
+            )
+        })
+    }
+
+    fn text(&mut self, key: &str, limit: usize) -> Result<String, RecordError> {
+        match self.required(key)? {
+            Value::String(text) if text.len() <= limit => Ok(text),
+            Value::String(text) => {
+                let (size, limit) = (text.len() as u64, limit as u64);
+                Err(self.error(key, Fault::TooLarge { size, limit }))
+            }
+            other => Err(self.error(key, unexpected("a text", describe(&other)))),
+        }
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: &str, expected: &'static str) -> Result<T, RecordError> {
+        let text = self.text(key, 128)?;
+        text.parse()
+            .map_err(|_| self.error(key, unexpected(expected, format!("{text:?}"))))
+    }
+
+    fn time(&mut self, key: &str) -> Result<Wall, RecordError> {
+        let text = self.text(key, 64)?;
+        DateTime::parse_from_rfc3339(&text)
+            .map(|time| Wall::from_micros(time.timestamp_micros()))
+            .map_err(|_| self.error(key, unexpected("an RFC 3339 time", format!("{text:?}"))))
+    }
+
+    fn list(
+        &mut self,
+        key: &str,
+        limit: usize,
+        range: &'static str,
+    ) -> Result<Vec<Entry>, RecordError> {
+        let path = self.path_of(key);
+        match self.required(key)? {
+            Value::Array(values) if values.len() > limit => {
+                let found = values.len().to_string();
+                Err(self.error(key, Fault::OutOfRange { found, range }))
+            }
+            Value::Array(values) => Ok(values
+                .into_iter()
+                .enumerate()
+                .map(|(index, value)| (format!("{path}[{index}]"), value))
+                .collect()),
+            other => Err(self.error(key, unexpected("a list", describe(&other)))),
+        }
+    }
+}
+
+fn unexpected(expected: &'static str, found: String) -> Fault {
+    Fault::Unexpected { expected, found }
+}
+
+/// A value as an error message shows it: short, whatever somebody put there.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) if text.len() <= 64 => format!("{text:?}"),
+        Value::String(_) => "a text".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}

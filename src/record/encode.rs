@@ -1,0 +1,149 @@
+//! From a [`Record`] to JSON, fields in the order in which people read them.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{FORMAT, Fault, Lease, MAX_BYTES, Record, RecordError, Tenure, Unknown, rfc3339};
+use crate::holder::Owner;
+
+pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
+    let mut first_tenure = 0;
+    loop {
+        let bytes = serialize(record, first_tenure)?;
+        if bytes.len() <= MAX_BYTES {
+            return Ok(bytes);
+        }
+        if first_tenure == record.history.len() {
+            let fault = Fault::TooLarge {
+                size: bytes.len() as u64,
+                limit: MAX_BYTES as u64,
+            };
+            return Err(RecordError {
+                path: String::new(),
+                fault,
+            });
+        }
+        first_tenure += 1;
+    }
+}
+
+fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordError> {
+    let document = Document {
+        format: FORMAT,
+        kind: "lock",
+        token: record.token.get(),
+        nonce: record.nonce.to_string(),
+        holders: record.holders.iter().map(holder).collect(),
+        limit: 1,
+        payload: record.payload.as_ref().map(|payload| &payload.0),
+        waiters: &record.waiters,
+        history: record.history[first_tenure..].iter().map(tenure).collect(),
+        unknown: &record.unknown,
+    };
+    serde_json::to_vec(&document).map_err(|error| RecordError {
+        path: String::new(),
+        fault: Fault::NotJson(error.to_string()),
+    })
+}
+
+fn holder(lease: &Lease) -> HolderEntry<'_> {
+    HolderEntry {
+        id: lease.id.to_string(),
+        token: lease.token.get(),
+        mode: "exclusive",
+        permits: 1,
+        ttl_ms: u64::try_from(lease.ttl.as_millis()).unwrap_or(u64::MAX),
+        renewals: lease.renewals,
+        acquired_at: rfc3339(lease.acquired_at),
+        renewed_at: rfc3339(lease.renewed_at),
+        expires_at: rfc3339(lease.expires_at),
+        released_at: lease.released_at.map(rfc3339),
+        owner: owner(&lease.owner, &lease.owner_unknown),
+        unknown: &lease.unknown,
+    }
+}
+
+fn tenure(tenure: &Tenure) -> TenureEntry<'_> {
+    TenureEntry {
+        id: tenure.id.to_string(),
+        token: tenure.token.get(),
+        owner: owner(&tenure.owner, &tenure.owner_unknown),
+        from: rfc3339(tenure.from),
+        to: rfc3339(tenure.to),
+        ended: tenure.ended.as_str(),
+        by: tenure.by.as_deref(),
+        reason: tenure.reason.as_deref(),
+        unknown: &tenure.unknown,
+    }
+}
+
+fn owner<'a>(owner: &'a Owner, unknown: &'a Unknown) -> OwnerEntry<'a> {
+    OwnerEntry {
+        label: &owner.label,
+        host: &owner.host,
+        pid: owner.pid,
+        note: owner.note.as_deref(),
+        unknown,
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format: u64,
+    kind: &'static str,
+    token: u64,
+    nonce: String,
+    holders: Vec<HolderEntry<'a>>,
+    limit: u64,
+    payload: Option<&'a Value>,
+    waiters: &'a [Value],
+    history: Vec<TenureEntry<'a>>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct HolderEntry<'a> {
+    id: String,
+    token: u64,
+    mode: &'static str,
+    permits: u64,
+    ttl_ms: u64,
+    renewals: u64,
+    acquired_at: String,
+    renewed_at: String,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released_at: Option<String>,
+    owner: OwnerEntry<'a>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct TenureEntry<'a> {
+    id: String,
+    token: u64,
+    owner: OwnerEntry<'a>,
+    from: String,
+    to: String,
+    ended: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct OwnerEntry<'a> {
+    label: &'a str,
+    host: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}

@@ -1,0 +1,309 @@
+//! The wire record: one small JSON object per lock. This folder is the only place that knows JSON.
+//!
+//! The format is described in `docs/PROTOCOL.md`. A record that cannot be understood whole is
+//! never rewritten: the [`RecordError`] names the path and the fault, and the lock counts as held
+//! (hazard H10).
+
+mod decode;
+mod encode;
+mod payload;
+
+use std::time::Duration;
+
+pub use payload::Payload;
+
+use crate::holder::{HolderId, Nonce, Owner};
+use crate::time::Wall;
+use crate::token::FencingToken;
+
+/// The only format there is so far.
+pub(crate) const FORMAT: u64 = 1;
+/// Largest record, in bytes of JSON.
+pub(crate) const MAX_BYTES: usize = 64 * 1024;
+/// How many past tenures a record remembers.
+pub(crate) const MAX_HISTORY: usize = 16;
+/// Shortest TTL a record may carry.
+pub(crate) const MIN_TTL: Duration = Duration::from_secs(1);
+/// Longest TTL a record may carry.
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Fields that this version does not know. They survive a rewrite.
+type Unknown = serde_json::Map<String, serde_json::Value>;
+
+/// A lock's record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The highest token ever issued under this name; never decreases.
+    pub token: FencingToken,
+    /// New for every write.
+    pub nonce: Nonce,
+    /// The lease, when the lock is held; empty when it is free.
+    pub holders: Vec<Lease>,
+    /// What the last holder to set one left for others to read.
+    pub payload: Option<Payload>,
+    /// The last tenures, oldest first.
+    pub history: Vec<Tenure>,
+    /// Waiters, as written by versions that queue them.
+    waiters: Vec<serde_json::Value>,
+    unknown: Unknown,
+}
+
+/// One holder's entry in a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// Which acquisition.
+    pub id: HolderId,
+    /// Its fencing token.
+    pub token: FencingToken,
+    /// How long the lease lasts after each renewal: what everybody judges this entry by.
+    pub ttl: Duration,
+    /// How often it was renewed.
+    pub renewals: u64,
+    /// When it was acquired, by the holder's wall clock.
+    pub acquired_at: Wall,
+    /// When it was last renewed, by the holder's wall clock.
+    pub renewed_at: Wall,
+    /// When it ends, by the holder's wall clock: for people and the opt-in wall-clock rule.
+    pub expires_at: Wall,
+    /// Set when the work has ended and the entry only stays for the rest of its minimum hold.
+    pub released_at: Option<Wall>,
+    /// Who it is.
+    pub owner: Owner,
+    unknown: Unknown,
+    owner_unknown: Unknown,
+}
+
+/// A tenure that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenure {
+    /// Which acquisition.
+    pub id: HolderId,
+    /// Its fencing token.
+    pub token: FencingToken,
+    /// Who it was.
+    pub owner: Owner,
+    /// When it was acquired, by the holder's wall clock.
+    pub from: Wall,
+    /// When its end was written, by the writer's wall clock.
+    pub to: Wall,
+    /// How it ended.
+    pub ended: Ended,
+    /// Who ended it, if not the holder.
+    pub by: Option<String>,
+    /// Why, if somebody said.
+    pub reason: Option<String>,
+    unknown: Unknown,
+    owner_unknown: Unknown,
+}
+
+/// How a tenure ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The holder gave it back.
+    Released,
+    /// It ran out and another holder took over.
+    Expired,
+    /// Somebody broke it.
+    Broken,
+    /// In a way that a newer version writes.
+    Other(String),
+}
+
+impl Ended {
+    /// The word in the record.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::Broken => "broken",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl Record {
+    /// A free record whose counter stands at `token`.
+    pub fn free(token: FencingToken, nonce: Nonce) -> Self {
+        Self {
+            token,
+            nonce,
+            holders: Vec::new(),
+            payload: None,
+            history: Vec::new(),
+            waiters: Vec::new(),
+            unknown: Unknown::new(),
+        }
+    }
+
+    /// The record in `bytes`.
+    ///
+    /// # Errors
+    /// The first fault, with its path in the document.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        decode::record(bytes)
+    }
+
+    /// The record as JSON. When it would exceed 64 KiB the oldest tenures are left out.
+    ///
+    /// # Errors
+    /// It is too large even without history.
+    pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        encode::record(self)
+    }
+
+    /// The entry of this acquisition, if it is there.
+    pub fn lease(&self, id: HolderId) -> Option<&Lease> {
+        self.holders.iter().find(|lease| lease.id == id)
+    }
+
+    /// The tenure of this acquisition, if it has ended and is still remembered.
+    pub fn tenure(&self, id: HolderId) -> Option<&Tenure> {
+        self.history.iter().rev().find(|tenure| tenure.id == id)
+    }
+
+    /// Moves every holder's entry into the history.
+    pub(crate) fn retire_holders(&mut self, how: impl Fn(&Lease) -> End, at: Wall) {
+        for lease in std::mem::take(&mut self.holders) {
+            let end = how(&lease);
+            self.history.push(Tenure {
+                id: lease.id,
+                token: lease.token,
+                owner: Owner {
+                    note: None,
+                    ..lease.owner
+                },
+                from: lease.acquired_at,
+                to: at,
+                ended: end.ended,
+                by: end.by,
+                reason: end.reason,
+                unknown: Unknown::new(),
+                owner_unknown: lease.owner_unknown,
+            });
+        }
+        let surplus = self.history.len().saturating_sub(MAX_HISTORY);
+        self.history.drain(..surplus);
+    }
+}
+
+/// How a tenure ended, and at whose hand.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) ended: Ended,
+    pub(crate) by: Option<String>,
+    pub(crate) reason: Option<String>,
+}
+
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
+        Self {
+            ended,
+            by: None,
+            reason: None,
+        }
+    }
+}
+
+impl Lease {
+    /// A lease acquired at `at` for `ttl`.
+    pub(crate) fn acquired(
+        id: HolderId,
+        token: FencingToken,
+        ttl: Duration,
+        at: Wall,
+        owner: Owner,
+    ) -> Self {
+        Self {
+            id,
+            token,
+            ttl,
+            renewals: 0,
+            acquired_at: at,
+            renewed_at: at,
+            expires_at: at.plus(ttl),
+            released_at: None,
+            owner,
+            unknown: Unknown::new(),
+            owner_unknown: Unknown::new(),
+        }
+    }
+}
+
+/// Why a record could not be understood or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{fault}", at_path(.path))]
+pub struct RecordError {
+    /// Where in the document, such as `holders[0].ttl_ms`; empty for the whole of it.
+    pub path: String,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// What is wrong at a place in a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It is not JSON, or is cut off.
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    /// It is larger than a record may be.
+    #[error("{size} bytes are more than the {limit} allowed")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A newer version wrote it.
+    #[error("format {found} is newer than {FORMAT}, the newest this version understands")]
+    NewerFormat {
+        /// The format it carries.
+        found: u64,
+    },
+    /// It belongs to another kind of primitive.
+    #[error("this is a {found:?}, not a lock")]
+    OtherKind {
+        /// The kind it carries.
+        found: String,
+    },
+    /// A field that must be there is not.
+    #[error("missing")]
+    Missing,
+    /// A value has another type or form than it must have.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// What belongs there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// A number or a length is implausible.
+    #[error("{found} is out of range ({range})")]
+    OutOfRange {
+        /// What is there.
+        found: String,
+        /// What would be plausible.
+        range: &'static str,
+    },
+}
+
+fn at_path(path: &str) -> String {
+    if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}: ")
+    }
+}
+
+/// Any serialisable view as indented JSON.
+pub(crate) fn to_pretty_json(view: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(view).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
+}
+
+/// RFC 3339 with microseconds, in UTC.
+pub(crate) fn rfc3339(at: Wall) -> String {
+    chrono::DateTime::from_timestamp_micros(at.micros())
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}

@@ -1,0 +1,78 @@
+//! The value that a holder leaves in the record for others to read.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A JSON value of up to 16 KiB that a holder sets when it acquires or renews and that anybody
+/// reads with [`inspect`](crate::Lock::inspect). It stays after release until it is overwritten.
+#[derive(Clone, PartialEq)]
+pub struct Payload(pub(super) serde_json::Value);
+
+impl Payload {
+    /// Largest payload, in bytes of compact JSON.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// The payload written as JSON in `text`.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions) when it is not JSON, or too large.
+    pub fn from_json_str(text: &str) -> Result<Self> {
+        Self::checked(serde_json::from_str(text))
+    }
+
+    /// `value` as a payload.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions) when it has no JSON form, or is too large.
+    pub fn from_serialize(value: &impl Serialize) -> Result<Self> {
+        Self::checked(serde_json::to_value(value))
+    }
+
+    fn checked(value: serde_json::Result<serde_json::Value>) -> Result<Self> {
+        let payload = Self(value.map_err(|error| {
+            Error::new(ErrorKind::InvalidOptions, "the payload is not JSON").caused_by(error)
+        })?);
+        let size = payload.to_json().len();
+        if size > Self::MAX_BYTES {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                format!(
+                    "a payload of {size} bytes is over the {} allowed",
+                    Self::MAX_BYTES
+                ),
+            ));
+        }
+        Ok(payload)
+    }
+
+    /// The payload as compact JSON.
+    pub fn to_json(&self) -> String {
+        self.0.to_string()
+    }
+
+    /// The payload as a `T`.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions) when it has another shape.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(&self.0).map_err(|error| {
+            Error::new(ErrorKind::InvalidOptions, "the payload has another shape").caused_by(error)
+        })
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}

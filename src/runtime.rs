@@ -1,0 +1,76 @@
+//! Where the library's tasks run.
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where a store's tasks run: keepers, waiters, and every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Runtime {
+    /// In the library's own runtime, one thread for the whole process, started at the first use.
+    /// A program that blocks all of its own threads still keeps its leases (hazard H21).
+    #[default]
+    Dedicated,
+    /// In the tokio runtime that calls. One thread hop cheaper; but a program that blocks that
+    /// runtime for longer than a lease loses the lease.
+    Current,
+}
+
+impl Runtime {
+    /// Starts what has to be started.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) when the system refuses the thread.
+    pub(crate) fn start(self) -> Result<()> {
+        match self {
+            Self::Dedicated => dedicated().map(drop),
+            Self::Current => tokio::runtime::Handle::try_current()
+                .map(drop)
+                .map_err(|error| {
+                    Error::new(
+                        ErrorKind::InvalidOptions,
+                        "Runtime::Current needs a tokio runtime",
+                    )
+                    .caused_by(error)
+                }),
+        }
+    }
+
+    /// Starts a task that nobody can drop.
+    pub(crate) fn spawn(self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Dedicated => match dedicated() {
+                Ok(runtime) => drop(runtime.spawn(task)),
+                Err(error) => tracing::error!(%error, "no runtime for a task of leaselock"),
+            },
+            Self::Current => drop(tokio::spawn(task)),
+        }
+    }
+}
+
+/// Threads for blocking file operations; they end after ten idle seconds.
+const BLOCKING_THREADS: usize = 32;
+
+fn dedicated() -> Result<&'static tokio::runtime::Runtime> {
+    static DEDICATED: OnceLock<Result<tokio::runtime::Runtime, String>> = OnceLock::new();
+    DEDICATED
+        .get_or_init(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .max_blocking_threads(BLOCKING_THREADS)
+                .thread_name("leaselock")
+                .enable_all()
+                .build()
+                .map_err(|error| error.to_string())
+        })
+        .as_ref()
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Internal,
+                "leaselock's own thread could not be started",
+            )
+            .caused_by(error.clone())
+        })
+}

@@ -1,0 +1,137 @@
+//! The HTTP connector of the stores that the library opens: it feeds what it sees of every
+//! exchange into [`Facts`], and the dates into the [`StoreClock`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    ReqwestConnector,
+};
+
+use super::facts::{Facts, NoAnswer};
+use super::time::StoreClock;
+use crate::clock::{Clock, Wall};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    clock: Arc<dyn Clock>,
+    store_clock: Arc<StoreClock>,
+    credentials: CredentialTrouble,
+}
+
+/// Why the last request for credentials failed, if it did. Such requests carry no facts: they are
+/// `object_store`'s own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CredentialTrouble(Arc<Mutex<Option<String>>>);
+
+impl CredentialTrouble {
+    pub(crate) fn get(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, trouble: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            store_clock: Arc::default(),
+            credentials: CredentialTrouble::default(),
+        }
+    }
+
+    pub(crate) fn credential_trouble(&self) -> CredentialTrouble {
+        self.credentials.clone()
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Observer {
+            client,
+            connector: self.clone(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Observer {
+    client: HttpClient,
+    connector: Connector,
+}
+
+#[async_trait]
+impl HttpService for Observer {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Some(facts) = request.extensions().get::<Facts>().cloned() else {
+            return self.fetch_credentials(request).await;
+        };
+        let Connector {
+            clock, store_clock, ..
+        } = &self.connector;
+        facts.update(|seen| {
+            seen.sends += 1;
+            // Until an answer comes: what a caller concludes that stops waiting for it.
+            seen.no_answer = Some(NoAnswer::Broken);
+            (seen.status, seen.now) = (None, None);
+        });
+        let sent = clock.now().boot;
+        let answer = self.client.execute(request).await;
+        let received = clock.now().boot;
+        match &answer {
+            Ok(response) => {
+                let now = date_of(response).and_then(|date| store_clock.note(date, sent, received));
+                facts.update(|seen| {
+                    seen.no_answer = None;
+                    seen.status = Some(response.status().as_u16());
+                    seen.now = now;
+                });
+            }
+            Err(error) if error.kind() == HttpErrorKind::Connect => {
+                facts.update(|seen| seen.no_answer = Some(NoAnswer::NeverConnected));
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+}
+
+impl Observer {
+    async fn fetch_credentials(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        // What stands if the caller stops waiting.
+        let trouble = &self.connector.credentials;
+        trouble.set(Some(format!(
+            "no answer from {host}, which was asked for credentials"
+        )));
+        let answer = self.client.execute(request).await;
+        trouble.set(match &answer {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Some(format!(
+                "{host}, asked for credentials, said {}",
+                response.status()
+            )),
+            Err(error) => Some(format!("{host}, asked for credentials: {error}")),
+        });
+        answer
+    }
+}
+
+/// The answer's `Date`, unless a cache or a proxy may have kept it (hazard H24).
+fn date_of(response: &HttpResponse) -> Option<Wall> {
+    let headers = response.headers();
+    if headers.contains_key(http::header::AGE) || headers.contains_key(http::header::VIA) {
+        return None;
+    }
+    let text = headers.get(http::header::DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text).ok().map(Wall::from)
+}

@@ -1,0 +1,444 @@
+//! Records on an object store: [`read`](LockStore::read), [`poll`](LockStore::poll) and
+//! [`swap`](LockStore::swap), the only function that writes one.
+//!
+//! This folder never decides who holds a lock.
+
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+mod connector;
+pub(crate) mod directory;
+mod facts;
+pub(crate) mod open;
+mod probe;
+mod request;
+mod time;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{Attribute, ObjectMeta, ObjectStore, PutMode, PutPayload, UpdateVersion};
+
+pub(crate) use facts::StoreNow;
+use request::{Failure, Requests};
+
+use crate::clock::{Boot, Clock, Moment, Wall};
+use crate::error::{Error, ErrorKind, Result};
+use crate::holder::Nonce;
+use crate::record::{Fault, MAX_BYTES, Record, RecordError};
+use crate::rng::Randomness;
+use crate::telemetry;
+use crate::wait::{Backoff, RETRYING};
+
+/// What names one write of an object: conditions are made with it. Google's stores go by the
+/// version, the others by the ETag; both are carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    e_tag: Option<String>,
+    version: Option<String>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) content: Content,
+    /// When the answer had come.
+    pub(crate) received: Boot,
+    /// The store's time, where the answer told it.
+    pub(crate) now: Option<StoreNow>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// There is no such object.
+    Absent,
+    /// A record.
+    Record {
+        record: Box<Record>,
+        version: Version,
+        /// When the store says it was written; `None` where the store does not say.
+        last_modified: Option<Wall>,
+    },
+    /// Something that is not understood.
+    Unreadable {
+        error: RecordError,
+        version: Version,
+    },
+}
+
+/// What a poll found.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// Still the version known.
+    Unchanged {
+        /// The store's time, where the answer told it.
+        now: Option<StoreNow>,
+    },
+    /// Another.
+    Changed(Box<Read>),
+}
+
+/// How a write ended that may have been applied.
+#[derive(Debug)]
+pub(crate) enum Swap {
+    /// It landed.
+    Won {
+        /// What it is called now.
+        version: Version,
+        /// Taken before the attempt that landed was sent (or the first, if it is not known which).
+        sent: Moment,
+    },
+    /// It did not and never will: this is there instead.
+    Conflict(Box<Read>),
+    /// Not known, and it may still land.
+    Unknown(Error),
+}
+
+/// How much patience a write has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For each request.
+    pub(crate) request: Duration,
+    /// No attempt begins later.
+    pub(crate) until: Boot,
+    /// No more attempts than this.
+    pub(crate) attempts: u32,
+}
+
+/// Records under one prefix of an object store.
+#[derive(Debug)]
+pub(crate) struct LockStore {
+    requests: Requests,
+    prefix: Path,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Randomness>,
+    time: probe::TimeSource,
+    fitness: probe::Fitness,
+}
+
+impl LockStore {
+    pub(crate) fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) fn rng(&self) -> &Arc<dyn Randomness> {
+        &self.rng
+    }
+
+    pub(crate) fn nonce(&self) -> Nonce {
+        Nonce::from_random(self.rng.bits())
+    }
+
+    /// Reads a record, with one request.
+    ///
+    /// # Errors
+    /// The request failed. A damaged record is no error but [`Content::Unreadable`].
+    pub(crate) async fn read(&self, key: &Path, limit: Duration) -> Result<Read> {
+        match self.get(key, None, limit).await? {
+            Polled::Changed(read) => Ok(*read),
+            Polled::Unchanged { .. } => Err(Error::new(
+                ErrorKind::UnfitStore,
+                "an unconditional read was answered with 304",
+            )),
+        }
+    }
+
+    /// Reads a record unless it still is this version, with one request.
+    ///
+    /// # Errors
+    /// The request failed.
+    pub(crate) async fn poll(
+        &self,
+        key: &Path,
+        known: &Version,
+        limit: Duration,
+    ) -> Result<Polled> {
+        self.get(key, Some(known), limit).await
+    }
+
+    async fn get(&self, key: &Path, known: Option<&Version>, limit: Duration) -> Result<Polled> {
+        let if_none_match = known.and_then(|version| version.e_tag.clone());
+        let answer = self
+            .requests
+            .get(key, if_none_match, MAX_BYTES, limit)
+            .await;
+        let received = self.clock.now().boot;
+        let read = |content, now| {
+            Ok(Polled::Changed(Box::new(Read {
+                content,
+                received,
+                now,
+            })))
+        };
+        let (got, now) = match answer {
+            Ok(answer) => answer,
+            Err(Failure::NotModified { now }) => return Ok(Polled::Unchanged { now }),
+            Err(Failure::Absent { now }) => return read(Content::Absent, now),
+            Err(failure) => return Err(failure.into_error(key)),
+        };
+        let version = Version::of(&got.meta);
+        // Some servers answer a conditional read with 200 and the same version.
+        if known == Some(&version) {
+            return Ok(Polled::Unchanged { now });
+        }
+        let content = match decode(&got) {
+            Ok(record) => Content::Record {
+                record: Box::new(record),
+                version,
+                last_modified: plausible(&got.meta),
+            },
+            Err(error) => Content::Unreadable { error, version },
+        };
+        read(content, now)
+    }
+
+    /// Writes `record` if the object still is what `expected` says: absent, or this version.
+    ///
+    /// The only function that writes records. A refusal or a failure is not believed: a client, a
+    /// proxy or a load balancer between here and the store may have sent the request twice and
+    /// report about the second (hazards H1, H4, H5), so what is there is read back and recognised
+    /// by its nonce. While the expected version is still there the write may yet land, and the same
+    /// bytes are sent again under the same condition: the store takes at most one of them.
+    ///
+    /// # Errors
+    /// It was not applied and never will be.
+    pub(crate) async fn swap(
+        &self,
+        key: &Path,
+        expected: Option<&Version>,
+        record: &Record,
+        patience: Patience,
+    ) -> Result<Swap> {
+        let body = encode(record)?;
+        let mut backoff = Backoff::new(RETRYING, Arc::clone(&self.rng));
+        let mut first_sent = None;
+        // Set once an attempt may have reached the store.
+        let mut doubt = false;
+        for attempt in 1.. {
+            let sent = self.clock.now();
+            let first_sent = *first_sent.get_or_insert(sent);
+            let failure = match self
+                .put(key, expected, body.clone(), patience.request)
+                .await
+            {
+                Ok(version) => return Ok(Swap::Won { version, sent }),
+                Err(failure) => failure,
+            };
+            tracing::debug!(%key, attempt, ?failure, "a write was not acknowledged");
+            doubt |= failure.may_have_been_applied();
+            let unclear = failure.is_unclear();
+            let last = attempt >= patience.attempts;
+            if !doubt {
+                // Nothing has reached the store: no need to look.
+                if last || !failure.is_passing() || !self.pause(&mut backoff, patience).await {
+                    return Err(failure.into_error(key));
+                }
+                continue;
+            }
+            match self.read_back(key, &mut backoff, patience).await {
+                Err(error) => {
+                    telemetry::ambiguity_resolved("unknown");
+                    return Ok(Swap::Unknown(error.caused_by(failure.into_error(key))));
+                }
+                Ok(read) => match self.recognise(&read, expected, record.nonce) {
+                    Landed::Ours(version) => {
+                        telemetry::ambiguity_resolved("won");
+                        return Ok(Swap::Won {
+                            version,
+                            sent: first_sent,
+                        });
+                    }
+                    Landed::Other => {
+                        if unclear {
+                            telemetry::ambiguity_resolved("lost");
+                        }
+                        return Ok(Swap::Conflict(Box::new(read)));
+                    }
+                    Landed::NotYet => {}
+                },
+            }
+            if last || !self.pause(&mut backoff, patience).await {
+                telemetry::ambiguity_resolved("unknown");
+                return Ok(Swap::Unknown(failure.into_error(key)));
+            }
+        }
+        unreachable!("attempts are counted up to a limit")
+    }
+
+    /// Reads until an answer comes or patience runs out.
+    async fn read_back(
+        &self,
+        key: &Path,
+        backoff: &mut Backoff,
+        patience: Patience,
+    ) -> Result<Read> {
+        for attempt in 1.. {
+            match self.read(key, patience.request).await {
+                Ok(read) => return Ok(read),
+                Err(error) if attempt >= patience.attempts => return Err(error),
+                Err(error) => {
+                    if !self.pause(backoff, patience).await {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        unreachable!("attempts are counted up to a limit")
+    }
+
+    fn recognise(&self, read: &Read, expected: Option<&Version>, nonce: Nonce) -> Landed {
+        match (&read.content, expected) {
+            (
+                Content::Record {
+                    record, version, ..
+                },
+                _,
+            ) if record.nonce == nonce => Landed::Ours(version.clone()),
+            (Content::Absent, None) => Landed::NotYet,
+            (Content::Record { version, .. } | Content::Unreadable { version, .. }, Some(old))
+                if version == old =>
+            {
+                Landed::NotYet
+            }
+            _ => Landed::Other,
+        }
+    }
+
+    /// Sleeps before another attempt; false when patience will have run out by then.
+    async fn pause(&self, backoff: &mut Backoff, patience: Patience) -> bool {
+        let resume = self.clock.now().boot.plus(backoff.next());
+        if resume >= patience.until {
+            return false;
+        }
+        self.clock.sleep_until(resume).await;
+        true
+    }
+
+    async fn put(
+        &self,
+        key: &Path,
+        expected: Option<&Version>,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Version, Failure> {
+        let mode = match expected {
+            None => PutMode::Create,
+            Some(version) => PutMode::Update(version.clone().into()),
+        };
+        let attributes = [
+            (Attribute::ContentType, "application/json".into()),
+            (Attribute::CacheControl, "no-store".into()),
+        ];
+        let result = self
+            .requests
+            .put(key, PutPayload::from_bytes(body), mode, attributes, limit)
+            .await?;
+        let version = Version {
+            e_tag: result.e_tag,
+            version: result.version,
+        };
+        if version.e_tag.is_none() && version.version.is_none() {
+            return Err(Failure::Unclear(
+                "the store acknowledged a write without an ETag".into(),
+            ));
+        }
+        Ok(version)
+    }
+
+    /// Refuses a store that does not honour conditional writes: once per store and process, before
+    /// the first write (hazard H14).
+    ///
+    /// # Errors
+    /// [`UnfitStore`](ErrorKind::UnfitStore), or the check could not be made.
+    pub(crate) async fn ensure_fit(&self) -> Result<()> {
+        self.fitness.ensure(self).await
+    }
+
+    /// The store's time, if that can be found out; asks the store where no answer has told.
+    pub(crate) async fn now(&self, read: &Read, limit: Duration) -> Option<StoreNow> {
+        match read.now {
+            Some(now) => Some(now),
+            None => self.time.ask(self, limit).await,
+        }
+    }
+
+    /// What must be added to an age by the store's clock for the resolution of its stamps.
+    pub(crate) fn time_margin(&self) -> Duration {
+        self.time.margin()
+    }
+
+    /// All objects below `prefix`.
+    pub(crate) fn list(&self, prefix: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        let describe = self.requests.clone();
+        self.requests
+            .objects()
+            .list(Some(prefix))
+            .map(move |entry| {
+                entry.map_err(|error| describe.explain(error).into_error(&Path::default()))
+            })
+            .boxed()
+    }
+}
+
+/// Whose write is there.
+enum Landed {
+    Ours(Version),
+    Other,
+    /// What was there before.
+    NotYet,
+}
+
+impl Version {
+    fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            e_tag: meta.e_tag.clone(),
+            version: meta.version.clone(),
+        }
+    }
+}
+
+impl From<Version> for UpdateVersion {
+    fn from(version: Version) -> Self {
+        Self {
+            e_tag: version.e_tag,
+            version: version.version,
+        }
+    }
+}
+
+fn encode(record: &Record) -> Result<Bytes> {
+    record.encode().map(Bytes::from).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidOptions,
+            "the lock's record cannot be written",
+        )
+        .caused_by(error)
+    })
+}
+
+fn decode(got: &request::Got) -> Result<Record, RecordError> {
+    match &got.body {
+        Some(body) => Record::decode(body),
+        None => Err(RecordError {
+            path: String::new(),
+            fault: Fault::TooLarge {
+                size: got.meta.size,
+                limit: MAX_BYTES as u64,
+            },
+        }),
+    }
+}
+
+/// The object's age stamp, unless the store does not say: a missing header reads as the epoch, and
+/// a lease would seem to have expired half a century ago (hazard H23).
+fn plausible(meta: &ObjectMeta) -> Option<Wall> {
+    const YEAR_2000: Wall = Wall::from_micros(946_684_800_000_000);
+    let stamp = Wall::from_micros(meta.last_modified.timestamp_micros());
+    (stamp > YEAR_2000).then_some(stamp)
+}

@@ -1,0 +1,288 @@
+//! From a URL to a [`LockStore`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreScheme};
+use url::Url;
+
+use super::LockStore;
+use super::directory::DirectoryStore;
+use super::probe::{Fitness, LastProbe, TimeSource};
+use super::request::Requests;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::rng::Randomness;
+
+/// What a store is opened with.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Randomness>,
+    pub(crate) options: BTreeMap<String, String>,
+    pub(crate) prefix: Option<String>,
+    pub(crate) check: bool,
+}
+
+/// Opens the store at `url`; returns it with a form of the URL that is safe to print.
+///
+/// # Errors
+/// The URL or an option is not understood, or a directory cannot be used.
+pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String)> {
+    let mut url = Url::parse(text).map_err(|error| {
+        bad_url(
+            text,
+            "it is not a URL such as s3://bucket/prefix or file:///directory",
+        )
+        .caused_by(error)
+    })?;
+    // Options in the URL are the user's last word.
+    let in_url: Vec<_> = url
+        .query_pairs()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect();
+    opening.options.extend(in_url);
+    url.set_query(None);
+    url.set_fragment(None);
+    let printable = printable(&url);
+
+    let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|error| {
+        let known = "known are s3, gs, az, abfs, abfss, file and memory";
+        bad_url(
+            &printable,
+            &format!("its scheme or form is not known ({known})"),
+        )
+        .caused_by(error)
+    })?;
+    let store = match scheme {
+        ObjectStoreScheme::Local => directory(&url, opening)?,
+        ObjectStoreScheme::Memory => memory(&path, opening)?,
+        #[cfg(feature = "aws")]
+        ObjectStoreScheme::AmazonS3 => cloud::s3(&url, &path, opening)?,
+        #[cfg(feature = "azure")]
+        ObjectStoreScheme::MicrosoftAzure => cloud::azure(&url, &path, opening)?,
+        #[cfg(feature = "gcp")]
+        ObjectStoreScheme::GoogleCloudStorage => cloud::gcs(&url, &path, opening)?,
+        ObjectStoreScheme::Http => {
+            let advice = "plain HTTP servers cannot write conditionally; for a server that speaks \
+                          S3's protocol use s3://BUCKET?aws_endpoint=URL";
+            return Err(bad_url(&printable, advice));
+        }
+        other => {
+            let advice = format!("leaselock was built without support for it ({other:?})");
+            return Err(bad_url(&printable, &advice));
+        }
+    };
+    Ok((store, printable))
+}
+
+/// Locks on a store of the user's own.
+///
+/// # Errors
+/// The prefix is not a path.
+pub(crate) fn object_store(
+    objects: Arc<dyn ObjectStore>,
+    opening: Opening,
+) -> Result<(LockStore, String)> {
+    let printable = objects.to_string();
+    no_options(&opening, "a store that you built yourself")?;
+    let requests = Requests::unobserved(objects, Arc::clone(&opening.clock));
+    let time = TimeSource::Probe(LastProbe::default());
+    let fitness = fitness(&opening);
+    let store = assemble(requests, &Path::default(), time, fitness, opening)?;
+    Ok((store, printable))
+}
+
+fn directory(url: &Url, opening: Opening) -> Result<LockStore> {
+    no_options(&opening, "file://")?;
+    let root = url.to_file_path().map_err(|()| {
+        bad_url(
+            url.as_str(),
+            "the path of a file:// URL must be absolute and on this machine",
+        )
+    })?;
+    let objects = DirectoryStore::open(&root).map_err(|error| {
+        let kind = match error {
+            object_store::Error::PermissionDenied { .. } => ErrorKind::PermissionDenied,
+            _ => ErrorKind::StoreAbsent,
+        };
+        let message = format!("the directory {} cannot hold locks", root.display());
+        Error::new(kind, message).caused_by(error)
+    })?;
+    let requests = Requests::unobserved(Arc::new(objects.clone()), Arc::clone(&opening.clock));
+    let time = TimeSource::Directory(objects);
+    assemble(
+        requests,
+        &Path::default(),
+        time,
+        Fitness::vouched(),
+        opening,
+    )
+}
+
+fn memory(path: &Path, opening: Opening) -> Result<LockStore> {
+    no_options(&opening, "memory://")?;
+    let requests = Requests::unobserved(Arc::new(InMemory::new()), Arc::clone(&opening.clock));
+    assemble(
+        requests,
+        path,
+        TimeSource::OwnWallClock,
+        Fitness::vouched(),
+        opening,
+    )
+}
+
+fn assemble(
+    requests: Requests,
+    path: &Path,
+    time: TimeSource,
+    fitness: Fitness,
+    opening: Opening,
+) -> Result<LockStore> {
+    let below = Path::parse(opening.prefix.as_deref().unwrap_or_default()).map_err(|error| {
+        Error::new(ErrorKind::InvalidUrl, "the prefix is not a path").caused_by(error)
+    })?;
+    Ok(LockStore {
+        requests,
+        prefix: path.parts().chain(below.parts()).collect(),
+        clock: opening.clock,
+        rng: opening.rng,
+        time,
+        fitness,
+    })
+}
+
+fn fitness(opening: &Opening) -> Fitness {
+    if opening.check {
+        Fitness::unknown()
+    } else {
+        Fitness::vouched()
+    }
+}
+
+fn no_options(opening: &Opening, store: &str) -> Result<()> {
+    match opening.options.keys().next() {
+        None => Ok(()),
+        Some(key) => Err(Error::new(
+            ErrorKind::InvalidUrl,
+            format!("{store} has no options, but {key:?} was given"),
+        )),
+    }
+}
+
+fn bad_url(url: &str, fault: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidUrl,
+        format!("the store URL {url:?} cannot be used: {fault}"),
+    )
+}
+
+/// The URL without what may be secret.
+fn printable(url: &Url) -> String {
+    let mut url = url.clone();
+    // Refused only for URLs that cannot have a password anyway.
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+mod cloud {
+    use std::collections::BTreeMap;
+    use std::str::FromStr;
+    use std::time::Duration;
+
+    use object_store::RetryConfig;
+
+    use super::*;
+    use crate::store::connector::Connector;
+
+    #[cfg(feature = "aws")]
+    pub(super) fn s3(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
+        let connector = Connector::new(Arc::clone(&opening.clock));
+        let mut builder = object_store::aws::AmazonS3Builder::from_env()
+            .with_url(url.as_str())
+            .with_retry(no_retries())
+            .with_http_connector(connector.clone());
+        for (key, value) in configuration(&opening.options)? {
+            builder = builder.with_config(key, value);
+        }
+        finish(builder.build(), connector, path, opening)
+    }
+
+    #[cfg(feature = "azure")]
+    pub(super) fn azure(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
+        let connector = Connector::new(Arc::clone(&opening.clock));
+        let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env()
+            .with_url(url.as_str())
+            .with_retry(no_retries())
+            .with_http_connector(connector.clone());
+        for (key, value) in configuration(&opening.options)? {
+            builder = builder.with_config(key, value);
+        }
+        finish(builder.build(), connector, path, opening)
+    }
+
+    #[cfg(feature = "gcp")]
+    pub(super) fn gcs(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
+        let connector = Connector::new(Arc::clone(&opening.clock));
+        let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
+            .with_url(url.as_str())
+            .with_retry(no_retries())
+            .with_http_connector(connector.clone());
+        for (key, value) in configuration(&opening.options)? {
+            builder = builder.with_config(key, value);
+        }
+        finish(builder.build(), connector, path, opening)
+    }
+
+    fn finish<S: ObjectStore>(
+        built: object_store::Result<S>,
+        connector: Connector,
+        path: &Path,
+        opening: Opening,
+    ) -> Result<LockStore> {
+        let objects = built.map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidUrl,
+                "the store's URL or options are incomplete or wrong",
+            )
+            .caused_by(error)
+        })?;
+        let clock = Arc::clone(&opening.clock);
+        let credentials = connector.credential_trouble();
+        let requests = Requests::observed(Arc::new(objects), clock, credentials);
+        let fitness = fitness(&opening);
+        assemble(requests, path, TimeSource::Answers, fitness, opening)
+    }
+
+    /// `object_store` repeats requests for three minutes by itself, far longer than a lease, and
+    /// then reports about the last of them. [`LockStore::swap`] does it better.
+    fn no_retries() -> RetryConfig {
+        RetryConfig {
+            max_retries: 0,
+            retry_timeout: Duration::ZERO,
+            ..RetryConfig::default()
+        }
+    }
+
+    /// The options with their keys understood. An unknown one is refused, not ignored.
+    fn configuration<K: FromStr>(options: &BTreeMap<String, String>) -> Result<Vec<(K, String)>>
+    where
+        K::Err: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut known = Vec::with_capacity(options.len());
+        for (key, value) in options {
+            let parsed = key.to_ascii_lowercase().parse().map_err(|error: K::Err| {
+                Error::new(
+                    ErrorKind::InvalidUrl,
+                    format!("unknown store option {key:?}"),
+                )
+                .caused_by(error)
+            })?;
+            known.push((parsed, value.clone()));
+        }
+        Ok(known)
+    }
+}
