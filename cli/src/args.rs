@@ -85,7 +85,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) min_hold: Option<Duration>,
 
-    /// Who holds the lock, for people [default: user@host]
+    /// Who holds the lock, for people [default: the user's name]
     #[arg(long, value_name = "LABEL")]
     pub(crate) owner: Option<String>,
 
@@ -105,7 +105,8 @@ pub(crate) struct Run {
     #[arg(long, value_enum, default_value_t = OnLost::Term)]
     pub(crate) on_lost: OnLost,
 
-    /// Between TERM and KILL; at most a third of --ttl [default: a sixth of --ttl, at most 5s]
+    /// Between TERM and KILL; at most a third of the shorter of --ttl and --max-hold [default: a
+    /// sixth of it, at most 5s]
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) kill_grace: Option<Duration>,
 

@@ -1,14 +1,12 @@
 //! `leaselock break`: an operator puts the holder out.
 
-use std::process::ExitCode;
-
 use leaselock::{Break, Broken};
 
 use crate::args::{BreakLease, Global};
 use crate::exit::Failure;
 use crate::{ls, people};
 
-pub(crate) async fn break_lease(global: &Global, args: &BreakLease) -> Result<ExitCode, Failure> {
+pub(crate) async fn break_lease(global: &Global, args: &BreakLease) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
     let mut order = match args.expect_token {
         Some(token) => Break::expecting(token),
@@ -22,7 +20,7 @@ pub(crate) async fn break_lease(global: &Global, args: &BreakLease) -> Result<Ex
     if !global.quiet {
         ls::print(&mut std::io::stdout().lock(), &told(&args.lock, &broken))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 fn told(name: &str, broken: &Broken) -> String {

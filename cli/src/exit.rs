@@ -1,7 +1,6 @@
 //! What the command exits with: the one table, and the one place where errors become codes.
 
 use std::error::Error as StdError;
-use std::process::ExitCode;
 
 use leaselock::{Error, ErrorKind};
 
@@ -53,8 +52,8 @@ pub(crate) fn by_signal(signal: i32) -> u8 {
 /// Why a command ended without doing what it was asked to.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) code: u8,
-    pub(crate) message: String,
+    code: u8,
+    message: String,
     hint: Option<String>,
 }
 
@@ -74,12 +73,13 @@ impl Failure {
         }
     }
 
-    pub(crate) fn print(&self) -> ExitCode {
+    /// Says it, and answers the exit code.
+    pub(crate) fn print(&self) -> u8 {
         eprintln!("leaselock: {}", self.message);
         if let Some(hint) = &self.hint {
             eprintln!("leaselock: hint: {hint}");
         }
-        ExitCode::from(self.code)
+        self.code
     }
 }
 

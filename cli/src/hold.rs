@@ -98,7 +98,7 @@ impl Hold<'_> {
             }
         } else if self.limits.term.reached(now) && self.course.sent.is_none() {
             if !self.course.settled {
-                self.say("the lease cannot be renewed in time: stopping the command");
+                self.say("the lease is about to end: stopping the command");
             }
             self.end(Signal::SIGTERM);
             self.limits = self.policy.hurry(self.limits, now);
@@ -150,7 +150,9 @@ impl Hold<'_> {
                     ));
                 }
             }
-            LeasePhase::Released => self.course.settled = true,
+            // Given back, or something that this command does not know: no renewal will come, and
+            // the limits stand.
+            _ => self.course.settled = true,
         }
         if let Some(file) = &self.status_file
             && let Err(error) = file.write(status)

@@ -25,32 +25,28 @@ pub(crate) struct Limits {
 }
 
 impl Policy {
-    /// `grace` is min(5 s, ttl/6) unless given.
+    /// `shortest` is the shorter of the TTL and of the longest hold, if there is one; `grace` is
+    /// a sixth of that, at most 5 s, unless given.
     ///
     /// # Errors
-    /// A sentence, when `grace` leaves no time for a renewal: the lease lasts 0.9 ttl and is
-    /// renewed at about ttl/3, which may itself take ttl/6, so TERM must come after ttl/2.
+    /// A sentence, when `grace` leaves no time for a renewal: a lease of 0.9 TTL is renewed at up
+    /// to 0.44 TTL, so TERM must not come before TTL/2.
     pub(crate) fn new(
         on_lost: OnLost,
-        ttl: Duration,
+        shortest: Duration,
         grace: Option<Duration>,
     ) -> Result<Self, String> {
-        let longest = ttl / 3;
-        let grace = grace.unwrap_or_else(|| Duration::from_secs(5).min(ttl / 6));
-        if grace > longest {
+        let grace = grace.unwrap_or_else(|| Duration::from_secs(5).min(shortest / 6));
+        if grace > shortest / 3 {
             return Err(format!(
-                "--kill-grace {} is more than a third of --ttl {}: CMD would be ended before the \
-                 lease could be renewed",
+                "--kill-grace {} is more than a third of {}, the shorter of --ttl and --max-hold: \
+                 CMD would be ended too early",
                 humantime::format_duration(grace),
-                humantime::format_duration(ttl),
+                humantime::format_duration(shortest),
             ));
         }
-        let margin = Duration::from_millis(500).min(ttl / 20);
-        Ok(Self {
-            on_lost,
-            grace,
-            margin,
-        })
+        let margin = Duration::from_millis(500).min(shortest / 20);
+        Ok(Self { on_lost, grace, margin })
     }
 
     /// Whether a child is stopped at all.

@@ -1,8 +1,6 @@
 //! `leaselock ls`: every lock, one line each, as they are read.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
-
 use futures::StreamExt;
 use leaselock::{LockInfo, LockState};
 
@@ -10,7 +8,7 @@ use crate::args::{Global, Ls};
 use crate::exit::{self, Failure};
 use crate::{clock, people};
 
-pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<ExitCode, Failure> {
+pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
     let mut locks = std::pin::pin!(store.list(&args.prefix));
     let mut out = io::stdout().lock();
@@ -42,7 +40,7 @@ pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<ExitCode, Failure> 
     }
     match failed {
         Some(failure) => Err(failure),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(0),
     }
 }
 

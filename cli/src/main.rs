@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
     };
-    ended.unwrap_or_else(|failure| failure.print())
+    ExitCode::from(ended.unwrap_or_else(|failure| failure.print()))
 }
 
 /// clap would exit with 2, which is also what many a CMD exits with.

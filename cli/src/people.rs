@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use leaselock::{HolderInfo, LockInfo, LockState, Owner};
+use nix::unistd::{User, gethostname, getuid};
 
 use crate::clock;
 
@@ -63,17 +64,22 @@ pub(crate) fn plain(text: &str) -> String {
         .collect()
 }
 
-/// `user@host`, as far as either is known.
-pub(crate) fn user_at_host() -> String {
-    // The user database may be far away (LDAP): a lock must not wait for it.
-    let user = ["USER", "LOGNAME"]
+/// The name of whoever runs this.
+pub(crate) fn user() -> String {
+    // Asking the system last: the user database may be far away (LDAP).
+    ["USER", "LOGNAME"]
         .into_iter()
         .filter_map(|variable| std::env::var(variable).ok())
         .find(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()));
-    match nix::unistd::gethostname() {
-        Ok(host) => format!("{user}@{}", host.to_string_lossy()),
-        Err(_) => user,
+        .or_else(|| Some(User::from_uid(getuid()).ok()??.name))
+        .unwrap_or_else(|| format!("uid {}", getuid()))
+}
+
+/// `user@host`, as far as the host is known.
+pub(crate) fn user_at_host() -> String {
+    match gethostname() {
+        Ok(host) => format!("{}@{}", user(), host.to_string_lossy()),
+        Err(_) => user(),
     }
 }
 

@@ -234,3 +234,11 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
     let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &raw mut now) };
     result == 0 && now.sa_sigaction == libc::SIG_IGN
 }
+
+/// Lets `signal` do again what it does by default.
+pub(crate) fn reset(signal: Signal) {
+    // SAFETY: the default action runs no code of this process.
+    let before = unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
+    // It fails for KILL and STOP only, which have no other action.
+    debug_assert!(before.is_ok());
+}

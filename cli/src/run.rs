@@ -1,10 +1,9 @@
 //! `leaselock run`: take the lock, run the command, give the lock back.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use leaselock::{Lock, LockGuard, Release, Store};
+use leaselock::{Lock, LockGuard, LossReason, Release, Store};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -15,7 +14,7 @@ use crate::exit::{self, Failure};
 use crate::hold::{Course, Ended, Hold};
 use crate::limits::Policy;
 use crate::people;
-use crate::process::{Change, Prepare};
+use crate::process::{self, Change, Prepare};
 use crate::signals::Signals;
 use crate::status_file::{Place, StatusFile};
 use crate::terminal::{self, Terminal};
@@ -50,8 +49,10 @@ What this does not cover:
 INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is renewed until CMD has
 ended, and only then given back. While the lock is waited for, they end the wait.";
 
-pub(crate) fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
-    let policy = Policy::new(args.on_lost, args.ttl, args.kill_grace)
+/// Answers the exit code.
+pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
+    let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
+    let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
         .map_err(|message| Failure::new(exit::USAGE, message))?;
     let place = Place::choose();
     // First of all, while this process has one thread.
@@ -70,14 +71,15 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<ExitCode, Failure> {
     if let Some(watchdog) = watchdog {
         watchdog.dismiss();
     }
+    let code = ended.unwrap_or_else(|failure| failure.print());
     if args.json {
-        report.print(&ended);
+        report.print(code);
     }
-    let code = ended?;
     if let Some(signal) = report.echo {
+        process::reset(signal);
         terminal::echo_to_own_group(signal);
     }
-    Ok(ExitCode::from(code))
+    Ok(code)
 }
 
 struct Running<'a> {
@@ -128,7 +130,7 @@ impl Running<'_> {
 
     fn lock(&self, store: &Store) -> Lock {
         let args = self.args;
-        let owner = args.owner.clone().unwrap_or_else(people::user_at_host);
+        let owner = args.owner.clone().unwrap_or_else(people::user);
         let mut lock = store.lock(&args.lock).ttl(args.ttl).owner(owner);
         if let Some(note) = &args.note {
             lock = lock.note(note);
@@ -182,9 +184,13 @@ impl Running<'_> {
             }
         };
         let (code, died_by) = code(ended.change);
-        let overrun = self.release(guard, signals).await;
+        let lost = self.release(guard, signals).await;
+        if let Some(reason) = lost.as_ref().filter(|_| !ended.stopped && !self.global.quiet) {
+            let name = &self.args.lock;
+            eprintln!("leaselock: {name}: the command finished without the lock: {reason}");
+        }
         report.echo = to_echo(&ended, died_by);
-        let (outcome, code) = match (ended.stopped, overrun) {
+        let (outcome, code) = match (ended.stopped, lost.is_some()) {
             (true, _) => ("lost", exit::LOST),
             (false, true) => ("overrun", exit::OVERRUN),
             (false, false) => ("completed", code),
@@ -255,8 +261,8 @@ impl Running<'_> {
         })
     }
 
-    /// Answers whether the lock was somebody else's by then.
-    async fn release(&self, guard: LockGuard, signals: &mut Signals) -> bool {
+    /// Answers why the lock was not ours any more, if so.
+    async fn release(&self, guard: LockGuard, signals: &mut Signals) -> Option<LossReason> {
         let name = guard.name().to_owned();
         let warn = |text: String| {
             if !self.global.quiet {
@@ -268,17 +274,14 @@ impl Running<'_> {
             biased;
             released = guard.release() => match released {
                 Ok(Release::Released) => {}
-                Ok(Release::AlreadyLost(reason)) => {
-                    warn(format!("the lock was lost before it was released ({reason})"));
-                    return true;
-                }
+                Ok(Release::AlreadyLost(reason)) => return Some(reason),
                 Ok(Release::Unconfirmed) => warn(unconfirmed.to_owned()),
                 Err(error) => warn(format!("{unconfirmed} ({})", exit::chain(&error))),
             },
             // The child is gone; whoever is that impatient need not wait for the store.
             signal = signals.request() => warn(format!("{signal}: {unconfirmed}")),
         }
-        false
+        None
     }
 }
 
@@ -298,12 +301,12 @@ fn code(change: Change) -> (u8, Option<i32>) {
     }
 }
 
-/// ^C at the terminal went to the child's group only. Without `leaselock` it would have gone to
-/// the whole job, and ended a script's loop too: so it does.
+/// ^C at the terminal went to the child's group only. Without `leaselock` it would have gone to the
+/// whole job, and ended a script too: so it does, this process included, because a shell ends its
+/// loop only when the command in it died of the signal. `$?` is the same.
 fn to_echo(ended: &Ended, died_by: Option<i32>) -> Option<Signal> {
     let signal = Signal::try_from(died_by?).ok()?;
-    let typed = matches!(signal, Signal::SIGINT | Signal::SIGQUIT);
-    (typed && ended.had_terminal).then_some(signal)
+    (signal == Signal::SIGINT && ended.had_terminal).then_some(signal)
 }
 
 /// What `--json` prints.
@@ -335,11 +338,7 @@ impl Report {
         exit::by_signal(signal as i32)
     }
 
-    fn print(&self, ended: &Result<u8, Failure>) {
-        let code = match ended {
-            Ok(code) => *code,
-            Err(failure) => failure.code,
-        };
+    fn print(&self, code: u8) {
         let object = json!({
             "outcome": self.outcome,
             "token": self.token,

@@ -1,6 +1,5 @@
 //! `leaselock show`: one lock whole.
 
-use std::process::ExitCode;
 use std::time::SystemTime;
 
 use leaselock::{HolderInfo, LockInfo, Tenure};
@@ -9,7 +8,7 @@ use crate::args::{Global, Show};
 use crate::exit::Failure;
 use crate::{clock, ls, people};
 
-pub(crate) async fn show(global: &Global, args: &Show) -> Result<ExitCode, Failure> {
+pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
     let info = store.lock(&args.lock).inspect().await?;
     let text = if args.json {
@@ -18,7 +17,7 @@ pub(crate) async fn show(global: &Global, args: &Show) -> Result<ExitCode, Failu
         lines(&info).join("\n")
     };
     ls::print(&mut std::io::stdout().lock(), &text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 fn lines(info: &LockInfo) -> Vec<String> {

@@ -114,6 +114,6 @@ fn state(phase: &LeasePhase) -> &'static str {
     match phase {
         LeasePhase::Held => "held",
         LeasePhase::AtRisk => "at_risk",
-        LeasePhase::Lost(_) | LeasePhase::Released => "lost",
+        _ => "lost",
     }
 }

@@ -1,1 +1,12 @@
-//! t
+//! The command as people run it: real processes, real signals, real time.
+//!
+//! Time limits are generous; what is waited for is a condition, not a moment.
+
+mod admin;
+mod children;
+mod exclusion;
+mod exit_codes;
+mod lease;
+mod signals;
+mod terminal;
+mod tool;

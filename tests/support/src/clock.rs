@@ -1,0 +1,121 @@
+//! A clock that is moved by hand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use leaselock::clock::{Boot, Clock, Moment, Wall};
+
+/// A [`Clock`] that stands still until a test moves it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    boot: Duration,
+    /// The wall clock, in microseconds.
+    wall: i64,
+    sleepers: BTreeMap<u64, (Boot, Waker)>,
+    next_sleeper: u64,
+}
+
+impl ManualClock {
+    /// A clock that shows the year 2026 and has been up for an hour.
+    pub fn new() -> Self {
+        let clock = Self::default();
+        clock.state().boot = Duration::from_secs(3600);
+        clock.state().wall = 1_795_000_000_000_000;
+        clock
+    }
+
+    /// Moves both clocks on and wakes who has slept long enough.
+    pub fn advance(&self, by: Duration) {
+        self.move_wall(i64::try_from(by.as_micros()).unwrap_or(i64::MAX));
+        self.state().boot += by;
+        self.wake();
+    }
+
+    /// Moves only the wall clock, also backwards, by so many microseconds.
+    pub fn move_wall(&self, micros: i64) {
+        self.state().wall += micros;
+    }
+
+    /// How many tasks are asleep.
+    pub fn sleepers(&self) -> usize {
+        self.state().sleepers.len()
+    }
+
+    fn wake(&self) {
+        let mut state = self.state();
+        let now = Boot::new(state.boot);
+        state.sleepers.retain(|_, (until, waker)| {
+            let asleep = *until > now;
+            if !asleep {
+                waker.wake_by_ref();
+            }
+            asleep
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Moment {
+        let state = self.state();
+        Moment { boot: Boot::new(state.boot), wall: Wall::from_micros(state.wall) }
+    }
+
+    fn sleep_until(&self, until: Boot) -> BoxFuture<'static, ()> {
+        let mut sleep = Sleep { clock: self.clone(), until, number: None };
+        Box::pin(std::future::poll_fn(move |context| sleep.poll(context.waker())))
+    }
+}
+
+struct Sleep {
+    clock: ManualClock,
+    until: Boot,
+    number: Option<u64>,
+}
+
+impl Sleep {
+    fn poll(&mut self, waker: &Waker) -> Poll<()> {
+        let mut state = self.clock.state();
+        if Boot::new(state.boot) >= self.until {
+            return Poll::Ready(());
+        }
+        let number = *self.number.get_or_insert_with(|| {
+            state.next_sleeper += 1;
+            state.next_sleeper
+        });
+        state.sleepers.insert(number, (self.until, waker.clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.clock.state().sleepers.remove(&number);
+        }
+    }
+}
+
+/// Waits, in real time and with a generous bound, until `condition` holds.
+///
+/// # Panics
+/// It never did.
+#[allow(clippy::disallowed_methods, reason = "waits in real time for other threads")]
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not within 30 s: {what}");
+}
