@@ -48,6 +48,9 @@ pub(crate) enum Command {
 /// However often others rewrite the record between our read and our write, we do not retry
 /// without end within one renewal.
 const REDO: usize = 8;
+/// Attempts of a renewal that the user asked for. One that is due by itself has a single attempt:
+/// the keeper's loop tries again, and listens to its guard in between.
+const COMMANDED: u32 = 3;
 /// Timers stand still while the machine sleeps, and no timer fires when the wall clock jumps: the
 /// clocks are looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -77,7 +80,7 @@ impl Keeper {
                 biased;
                 command = self.commands.recv() => match command {
                     Some(Command::Renew { payload, done }) => {
-                        let result = self.renew(payload.as_ref()).await;
+                        let result = self.renew(payload.as_ref(), COMMANDED).await;
                         if result.is_ok() {
                             renew_at = self.next_renewal();
                         }
@@ -100,7 +103,7 @@ impl Keeper {
                     self.hold.settle();
                     let due = renew_at.is_some_and(|at| clock.now().boot >= at);
                     if due && self.hold.is_live() {
-                        renew_at = match self.renew(None).await {
+                        renew_at = match self.renew(None, 1).await {
                             Ok(()) => {
                                 backoff.reset();
                                 self.next_renewal()
@@ -136,9 +139,9 @@ impl Keeper {
             .fold(look, Boot::min)
     }
 
-    /// Renews once.
-    async fn renew(&mut self, payload: Option<&Payload>) -> Result<()> {
-        let result = self.try_renew(payload).await;
+    /// Renews once, with up to so many attempts of the write.
+    async fn renew(&mut self, payload: Option<&Payload>, attempts: u32) -> Result<()> {
+        let result = self.try_renew(payload, attempts).await;
         if let Err(error) = &result {
             tracing::debug!(lock = %self.hold.name, %error, "a renewal failed");
             self.hold.troubled(match error.kind() {
@@ -149,7 +152,7 @@ impl Keeper {
         result
     }
 
-    async fn try_renew(&mut self, payload: Option<&Payload>) -> Result<()> {
+    async fn try_renew(&mut self, payload: Option<&Payload>, attempts: u32) -> Result<()> {
         for _ in 0..REDO {
             self.hold.settle();
             if let Some(reason) = self.hold.loss() {
@@ -160,9 +163,7 @@ impl Keeper {
                 HolderDecision::Write(record) => record,
                 HolderDecision::Gone(gone) => return Err(self.lose(gone.into())),
             };
-            // One attempt: a failed one is tried again by the loop above, which also listens to
-            // its guard meanwhile.
-            let patience = self.patience(1);
+            let patience = self.patience(attempts);
             match self
                 .attend(
                     self.store

@@ -151,33 +151,31 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// Takes the query and the user part out of every URL in `text`: either may hold credentials, and
-/// errors of HTTP clients like to name the whole URL.
+/// Takes the query and the user part out of every URL in `text`, and the query out of what only
+/// looks like one: they may hold credentials, and errors like to name the whole URL.
 fn without_secrets(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, url) = rest.split_at(at + 3);
-        out.push_str(before);
-        let end = url.find(is_url_end).unwrap_or(url.len());
-        let (url, after) = url.split_at(end);
-        let (place, query) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
-        let authority = place.find('/').unwrap_or(place.len());
-        match place[..authority].rfind('@') {
-            Some(user) => out.push_str(&place[user + 1..]),
-            None => out.push_str(place),
-        }
-        if !query.is_empty() {
-            out.push_str("?…");
-        }
-        rest = after;
+    text.split_inclusive(is_url_end).map(word_without_secrets).collect()
+}
+
+fn word_without_secrets(word: &str) -> String {
+    let (body, end) = word.split_at(word.trim_end_matches(is_url_end).len());
+    let (scheme, rest) = match body.find("://") {
+        Some(at) => body.split_at(at + 3),
+        None => ("", body),
+    };
+    let (place, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    if scheme.is_empty() && !query.contains('=') {
+        return word.to_owned();
     }
-    out.push_str(rest);
-    out
+    let authority = place.find('/').unwrap_or(place.len());
+    let user = place[..authority].rfind('@').filter(|_| !scheme.is_empty());
+    let place = user.map_or(place, |at| &place[at + 1..]);
+    let query = if query.is_empty() { "" } else { "?…" };
+    format!("{scheme}{place}{query}{end}")
 }
 
 fn is_url_end(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ')' | '>' | '<')
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')' | '>' | '<')
 }
 
 #[cfg(test)]
@@ -194,7 +192,8 @@ mod tests {
             without_secrets("az://c/p#k?s: no, why?"),
             "az://c/p?… no, why?"
         );
-        assert_eq!(without_secrets("no url at all: 1/2"), "no url at all: 1/2");
+        assert_eq!(without_secrets("the \"typo?key=abc\" is bad"), "the \"typo?…\" is bad");
+        assert_eq!(without_secrets("no url at all: 1/2, a@b?"), "no url at all: 1/2, a@b?");
         assert_eq!(without_secrets("ends in ://"), "ends in ://");
     }
 

@@ -1,7 +1,6 @@
 //! What CMD gets, and what becomes of what it leaves behind.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::tool::{

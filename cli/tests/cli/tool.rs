@@ -13,48 +13,48 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// For what must happen, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A `file://` store, and a directory for a test's own files.
-pub struct Place {
-    pub url: String,
+pub(crate) struct Place {
+    pub(crate) url: String,
     store: TempDir,
     files: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let store = TempDir::new().unwrap();
         let url = format!("file://{}", store.path().display());
         Self { url, store, files: TempDir::new().unwrap() }
     }
 
     /// `leaselock` on this store.
-    pub fn leaselock(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn leaselock(&self, arguments: &[&str]) -> Command {
         let mut command = leaselock(&self.url, self.files());
         command.args(arguments);
         command
     }
 
     /// Runs it to its end.
-    pub fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         finish(&mut self.leaselock(arguments))
     }
 
-    pub fn files(&self) -> &Path {
+    pub(crate) fn files(&self) -> &Path {
         self.files.path()
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.files().join(name)
     }
 
-    pub fn record(&self, lock: &str) -> PathBuf {
+    pub(crate) fn record(&self, lock: &str) -> PathBuf {
         self.store.path().join(format!("{lock}.lock"))
     }
 
     /// Every file of the store.
-    pub fn stored(&self) -> Vec<PathBuf> {
+    pub(crate) fn stored(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut directories = vec![self.store.path().to_owned()];
         while let Some(directory) = directories.pop() {
@@ -67,19 +67,19 @@ impl Place {
     }
 
     /// `leaselock show --json`.
-    pub fn show(&self, lock: &str) -> Value {
+    pub(crate) fn show(&self, lock: &str) -> Value {
         let output = self.output(&["show", lock, "--json"]);
         assert_code(&output, 0);
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    pub fn state(&self, lock: &str) -> String {
+    pub(crate) fn state(&self, lock: &str) -> String {
         self.show(lock)["state"].as_str().unwrap().to_owned()
     }
 }
 
 /// `leaselock` on any store; CMD runs in `directory`.
-pub fn leaselock(url: &str, directory: &Path) -> Command {
+pub(crate) fn leaselock(url: &str, directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leaselock"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LEASELOCK_") {
@@ -91,33 +91,29 @@ pub fn leaselock(url: &str, directory: &Path) -> Command {
     command
 }
 
-pub fn finish(command: &mut Command) -> Output {
+pub(crate) fn finish(command: &mut Command) -> Output {
     Running::start(command).output()
 }
 
 /// A running command; ended when the test does.
-pub struct Running(Option<Child>);
+pub(crate) struct Running(Option<Child>);
 
 impl Running {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(Some(command.spawn().unwrap()))
     }
 
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.0.as_ref().unwrap().id()).unwrap())
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
-    pub fn is_running(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_none()
-    }
-
     /// Waits for its end, not for ever.
-    pub fn output(mut self) -> Output {
+    pub(crate) fn output(mut self) -> Output {
         let pid = self.pid();
         let child = self.0.take().unwrap();
         let (ended, end) = std::sync::mpsc::channel();
@@ -145,28 +141,28 @@ impl Drop for Running {
 }
 
 #[track_caller]
-pub fn assert_code(output: &Output, code: i32) {
+pub(crate) fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "stderr: {}", stderr(output));
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The object that `run --json` prints last.
 #[track_caller]
-pub fn report(output: &Output) -> Value {
+pub(crate) fn report(output: &Output) -> Value {
     let text = stderr(output);
     let line = text.lines().last().unwrap_or_default();
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = boot() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -179,38 +175,38 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// A whole line of text, once the file has one.
 #[track_caller]
-pub fn line_of(path: &Path) -> String {
+pub(crate) fn line_of(path: &Path) -> String {
     wait_for(&format!("{} to be written", path.display()), || {
         fs::read_to_string(path).ok()?.strip_suffix('\n').map(str::to_owned)
     })
 }
 
 #[track_caller]
-pub fn pid_in(path: &Path) -> Pid {
+pub(crate) fn pid_in(path: &Path) -> Pid {
     Pid::from_raw(line_of(path).trim().parse().unwrap())
 }
 
-pub fn boot() -> Duration {
+pub(crate) fn boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap().into()
 }
 
 /// What the status file says; `None` while there is none.
-pub fn status(path: &Path) -> Option<Value> {
+pub(crate) fn status(path: &Path) -> Option<Value> {
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 
-pub fn deadline(status: &Value) -> Duration {
+pub(crate) fn deadline(status: &Value) -> Duration {
     Duration::from_secs_f64(status["boot_deadline"].as_f64().unwrap())
 }
 
 /// Whether a process exists and is no zombie.
-pub fn lives(pid: Pid) -> bool {
+pub(crate) fn lives(pid: Pid) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
 /// The watchdog of a wrapper.
 #[track_caller]
-pub fn watchdog_of(wrapper: Pid) -> Pid {
+pub(crate) fn watchdog_of(wrapper: Pid) -> Pid {
     wait_for("the watchdog", || {
         fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
             let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
@@ -230,11 +226,11 @@ fn stat(pid: Pid) -> Option<(char, Pid)> {
 }
 
 /// Something like a mutex's holder: writes the boot clock to `beat` for ever.
-pub const HEART: &str = "\
+pub(crate) const HEART: &str = "\
 echo $$ > pid; echo $LEASELOCK_STATUS_FILE > status
 while :; do cut -d' ' -f1 /proc/uptime > beat.new; mv beat.new beat; sleep 0.02; done";
 
 /// When [`HEART`] last beat; `/proc/uptime` counts suspend and has hundredths of a second.
-pub fn last_beat(place: &Place) -> Duration {
+pub(crate) fn last_beat(place: &Place) -> Duration {
     Duration::from_secs_f64(line_of(&place.file("beat")).parse().unwrap())
 }

@@ -1,0 +1,287 @@
+//! Writes whose outcome is unclear, on real HTTP stores behind a proxy that loses, delays, repeats
+//! and falsifies answers (hazards H1, H2, H4, H5, H6, H13, H14, H24).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leaselock::{Attempt, ErrorKind, Release, Store, StoreBuilder};
+use leaselock_test_support::emulators::Backend;
+use leaselock_test_support::hold::Overlap;
+use leaselock_test_support::place::Place;
+use leaselock_test_support::proxy::{Fault, FaultProxy};
+
+const TTL: Duration = Duration::from_secs(6);
+const LONG: Duration = Duration::from_secs(60);
+
+macro_rules! on_every_http_store {
+    ($($body:ident),* $(,)?) => {
+        on_every_http_store!(@ ministack Ministack $($body)*);
+        on_every_http_store!(@ seaweedfs Seaweedfs $($body)*);
+        on_every_http_store!(@ azurite Azurite $($body)*);
+        on_every_http_store!(@ gcs Gcs $($body)*);
+    };
+    (@ $module:ident $backend:ident $($body:ident)*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $body() {
+                    if let Some(place) = Place::on(Backend::$backend) {
+                        super::$body(&Behind::proxy(place)).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+on_every_http_store!(
+    every_single_fault_of_a_write_is_survived,
+    a_storm_of_every_fault_loses_nothing,
+    a_release_without_an_answer_is_found_out,
+    an_outage_shorter_than_the_lease_is_survived,
+    a_store_without_dates_or_stamps_is_only_slower,
+    cached_answers_and_lying_dates_do_not_end_a_lease,
+);
+
+/// A place that is reached through the proxy.
+struct Behind {
+    place: Place,
+    proxy: FaultProxy,
+    url: String,
+}
+
+impl Behind {
+    fn proxy(place: Place) -> Self {
+        let (proxy, url) = place.url().expect("an HTTP store has a URL").proxied();
+        Self { place, proxy, url }
+    }
+
+    fn builder(&self) -> StoreBuilder {
+        Store::builder(&self.url).check_preconditions(false)
+    }
+
+    async fn open(&self) -> Store {
+        self.builder().open().await.expect("opens")
+    }
+
+    /// A process that is not behind the proxy.
+    async fn observer(&self) -> Store {
+        self.place.builder().check_preconditions(false).open().await.expect("opens")
+    }
+}
+
+async fn is_free(store: &Store, name: &str) -> bool {
+    let attempt = store.lock(name).try_acquire().await.expect("looks");
+    let Some(guard) = attempt.acquired() else { return false };
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    true
+}
+
+/// All that may happen to one write.
+fn faults_of_a_write() -> Vec<Fault> {
+    let mut faults = vec![
+        Fault::CommitThenStatus(500),
+        Fault::CommitThenStatus(503),
+        Fault::CommitThenClose,
+        Fault::CommitThenReset,
+        Fault::CommitThenHalfHead,
+        Fault::CommitThenDelay(Duration::from_secs(3)),
+        Fault::Status(500),
+        Fault::Status(503),
+        Fault::Status(429),
+        Fault::Status(409),
+        Fault::CloseBefore,
+        Fault::ResetBefore,
+        Fault::DelayBefore(Duration::from_secs(3)),
+        Fault::Twice,
+    ];
+    faults.push(Fault::StripResponseHeader("etag"));
+    faults
+}
+
+async fn every_single_fault_of_a_write_is_survived(behind: &Behind) {
+    let observer = behind.observer().await;
+    for (number, fault) in faults_of_a_write().into_iter().enumerate() {
+        let name = format!("fault/{number}");
+        let said = format!("{fault:?}");
+        let store = behind.open().await;
+        let lock = store.lock(&name).ttl(TTL);
+        for round in ["on an absent record", "on a free record"] {
+            behind.proxy.on_put(1, fault.clone());
+            let guard = lock.acquire().await.unwrap_or_else(|error| panic!("{said} {round}: {error:?}"));
+            assert!(guard.is_held(), "{said} {round}");
+            assert!(!is_free(&observer, &name).await, "{said} {round}: two holders");
+            behind.proxy.on_put(1, fault.clone());
+            guard.renew().await.unwrap_or_else(|error| panic!("{said} {round}: {error:?}"));
+            behind.proxy.on_put(1, fault.clone());
+            let released = guard.release().await.expect("releases");
+            assert_eq!(released, Release::Released, "{said} {round}");
+            behind.proxy.pass();
+            assert!(is_free(&observer, &name).await, "{said} {round}: never released");
+        }
+    }
+}
+
+async fn a_storm_of_every_fault_loses_nothing(behind: &Behind) {
+    // Without long delays: with them the storm only takes longer.
+    let faults: Vec<_> = faults_of_a_write()
+        .into_iter()
+        .filter(|fault| !matches!(fault, Fault::CommitThenDelay(_) | Fault::DelayBefore(_)))
+        .collect();
+    let referee = Arc::new(Overlap::new());
+    let racers = behind.place.backend().max_racers().min(4);
+    let rounds = if behind.place.backend() == Backend::Seaweedfs { 2 } else { 5 };
+    behind.proxy.random(42, 200, &faults);
+    let mut tasks = Vec::new();
+    for _ in 0..racers {
+        let store = behind.open().await;
+        let referee = Arc::clone(&referee);
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..rounds {
+                let guard = store.lock("storm").ttl(TTL).acquire().await.expect("acquires");
+                let inside = referee.enter(guard.token().get());
+                assert!(guard.is_held());
+                drop(inside);
+                let released = guard.release().await.expect("releases");
+                assert!(matches!(released, Release::Released), "{released:?}");
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("no task fails");
+    }
+    assert_eq!(referee.assert_clean().entries, (racers * rounds) as u64);
+    let log = behind.proxy.log();
+    assert!(log.iter().any(|entry| entry.fault != "Pass"), "there was a storm");
+}
+
+async fn a_release_without_an_answer_is_found_out(behind: &Behind) {
+    let store = behind.open().await;
+    let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    // Neither writes nor reads come through, for longer than the lease.
+    behind.proxy.refuse(true);
+    assert_eq!(guard.release().await.expect("tells"), Release::Unconfirmed);
+    behind.proxy.refuse(false);
+    let waited = behind.observer().await.lock("x").acquire_timeout(LONG).await.expect("waits");
+    assert!(waited.acquired().is_some(), "it expires by itself");
+}
+
+async fn an_outage_shorter_than_the_lease_is_survived(behind: &Behind) {
+    let store = behind.open().await;
+    let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    guard.renew().await.expect("renews");
+    let renewals = guard.watch().status().renewals;
+    behind.proxy.refuse(true);
+    pause(TTL / 2).await;
+    assert!(guard.is_held());
+    behind.proxy.refuse(false);
+    let mut watch = guard.watch();
+    while watch.status().renewals <= renewals {
+        let status = tokio::time::timeout(LONG, watch.changed()).await.expect("renews");
+        assert!(guard.is_held(), "{status:?}");
+    }
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+}
+
+async fn a_store_without_dates_or_stamps_is_only_slower(behind: &Behind) {
+    for header in ["date", "last-modified"] {
+        behind.proxy.plan(move |_| Fault::StripResponseHeader(header));
+        let name = format!("without-{header}");
+        let store = behind.open().await;
+        let lock = store.lock(&name).ttl(Duration::from_secs(1)).keeper(false);
+        let first = lock.acquire().await.expect("acquires");
+        let token = first.token();
+        std::mem::forget(first);
+        let newcomer = behind.open().await.lock(&name);
+        match newcomer.try_acquire().await {
+            Ok(Attempt::Held(_)) => {}
+            Ok(Attempt::Acquired(_)) => panic!("epoch stamps prove nothing ({header})"),
+            // The clients for Azure and Google refuse an answer without a stamp.
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                assert_ne!(behind.place.backend(), Backend::Ministack);
+                continue;
+            }
+        }
+        let guard = newcomer.acquire_timeout(LONG).await.expect("waits").acquired();
+        assert!(guard.expect("takes over by watching").token() > token);
+    }
+}
+
+async fn cached_answers_and_lying_dates_do_not_end_a_lease(behind: &Behind) {
+    let holder = behind.observer().await.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    for (header, value) in [("Age", "10"), ("Via", "1.1 cache")] {
+        behind.proxy.plan(move |_| Fault::AddResponseHeader(header, value.to_owned()));
+        let newcomer = behind.open().await;
+        assert!(matches!(newcomer.lock("x").try_acquire().await, Ok(Attempt::Held(_))));
+    }
+    // Front ends that disagree: first a true date, then a false one.
+    let tomorrow = "Fri, 21 Nov 2036 00:00:00 GMT";
+    let store = behind.open().await;
+    behind.proxy.pass();
+    assert!(matches!(store.lock("x").try_acquire().await, Ok(Attempt::Held(_))));
+    behind.proxy.plan(move |_| Fault::AddResponseHeader("date", tomorrow.to_owned()));
+    assert!(matches!(store.lock("x").try_acquire().await, Ok(Attempt::Held(_))));
+    assert!(holder.is_held());
+}
+
+// ------------------------------------------------------------------ stores that are not fit (H14)
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_refused_before_anything_is_written() {
+    let Some(place) = Place::on(Backend::Ministack) else { return };
+    let (proxy, url) = place.url().expect("has a URL").proxied();
+    proxy.plan(|_| Fault::StripPreconditions);
+    let store = Store::builder(url).open().await.expect("opens");
+    let error = store.lock("x").acquire().await.expect_err("unfit");
+    assert_eq!(error.kind(), ErrorKind::UnfitStore, "{error:?}");
+    assert!(error.to_string().contains("If-None-Match"), "{error}");
+    let info = place.open().await.lock("x").inspect().await.expect("reads");
+    assert_eq!(info.state, leaselock::LockState::Absent, "no lock was written");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_update_is_refused() {
+    let directory = tempfile::tempdir().expect("is made");
+    let local = object_store::local::LocalFileSystem::new_with_prefix(directory.path());
+    let objects = Arc::new(local.expect("opens"));
+    let store = Store::from_object_store(objects).open().await.expect("opens");
+    let error = store.lock("x").acquire().await.expect_err("unfit");
+    assert_eq!(error.kind(), ErrorKind::UnfitStore, "{error:?}");
+}
+
+// ------------------------------------------------ a client that repeats requests by itself (H1)
+
+#[tokio::test]
+async fn a_client_that_repeats_requests_by_itself_is_understood() {
+    let Some(place) = Place::on(Backend::Ministack) else { return };
+    let (proxy, url) = place.url().expect("has a URL").proxied();
+    let url = url::Url::parse(&url).expect("is a URL");
+    let mut builder = object_store::aws::AmazonS3Builder::new().with_bucket_name("locks");
+    for (key, value) in url.query_pairs() {
+        builder = builder.with_config(key.parse().expect("is an option"), value);
+    }
+    let store = Store::from_object_store(Arc::new(builder.build().expect("builds")))
+        .prefix(url.path().trim_matches('/'))
+        .check_preconditions(false)
+        .open()
+        .await
+        .expect("opens");
+    for fault in [Fault::CommitThenStatus(500), Fault::CommitThenStatus(503), Fault::CommitThenClose] {
+        let said = format!("{fault:?}");
+        for _ in 0..2 {
+            proxy.on_put(1, fault.clone());
+            let guard = store.lock("x").acquire().await.expect("acquires");
+            proxy.on_put(1, fault.clone());
+            guard.renew().await.unwrap_or_else(|error| panic!("{said}: {error:?}"));
+            proxy.on_put(1, fault.clone());
+            assert_eq!(guard.release().await.expect("releases"), Release::Released, "{said}");
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "what is tested lies with the store's real clock")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}

@@ -1,0 +1,151 @@
+//! What everything costs, in requests: counted at the store's interface and on the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leaselock::clock::Clock as _;
+use leaselock::{Attempt, Release, Store};
+use leaselock_test_support::clock::{ManualClock, eventually};
+use leaselock_test_support::counting::{CountingStore, Counts};
+use leaselock_test_support::emulators::Backend;
+use leaselock_test_support::place::Place;
+
+const TTL: Duration = Duration::from_secs(30);
+
+async fn process(objects: &CountingStore, clock: &ManualClock) -> Store {
+    Store::from_object_store(objects.as_store())
+        .check_preconditions(false)
+        .clock(Arc::new(clock.clone()))
+        .open()
+        .await
+        .expect("opens")
+}
+
+fn counts(gets: u64, creates: u64, updates: u64) -> Counts {
+    Counts { gets, creates, updates, ..Counts::default() }
+}
+
+#[tokio::test]
+async fn the_life_of_a_lock_costs_what_the_budget_says() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock");
+    let first = process(&objects, &clock).await;
+    let guard = first.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    assert_eq!(objects.counts(), counts(1, 1, 0), "cold, on an absent record");
+    objects.reset();
+    guard.renew().await.expect("renews");
+    assert_eq!(objects.counts(), counts(0, 0, 1), "a renewal");
+    objects.reset();
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    assert_eq!(objects.counts(), counts(0, 0, 1), "a release");
+    objects.reset();
+    let guard = first.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    assert_eq!(objects.counts(), counts(0, 0, 1), "warm");
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    objects.reset();
+    let second = process(&objects, &clock).await;
+    let guard = second.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    assert_eq!(objects.counts(), counts(1, 0, 1), "cold, on a free record");
+    objects.reset();
+    assert!(matches!(first.lock("x").try_acquire().await, Ok(Attempt::Held(_))));
+    let refused = objects.counts();
+    assert!(refused.reads() == 1, "a look costs one read: {refused:?}");
+    drop(guard);
+}
+
+#[tokio::test]
+async fn a_keeper_renews_three_times_per_ttl_with_one_write_each() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock");
+    let store = process(&objects, &clock).await;
+    let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    objects.reset();
+    for _ in 0..600 {
+        clock.advance(Duration::from_secs(1));
+        settle().await;
+    }
+    let counts = objects.counts();
+    assert_eq!(counts.reads(), 0, "nothing is read: {counts:?}");
+    assert!((54..=66).contains(&counts.updates), "every 10 s give or take a tenth: {counts:?}");
+    assert!(guard.is_held());
+}
+
+#[tokio::test]
+async fn waiting_costs_one_conditional_read_per_poll_and_never_a_write() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock");
+    let holder = process(&objects, &clock).await;
+    let guard = holder.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    let waiter = process(&objects, &clock).await.lock("x").ttl(TTL).store_clock(false);
+    objects.reset();
+    let waiting = tokio::spawn(async move { waiter.acquire().await });
+    eventually("the waiter looks", || objects.counts().gets == 1).await;
+    let began = clock.now().boot;
+    for _ in 0..600 {
+        clock.advance(Duration::from_millis(100));
+        settle().await;
+    }
+    let minute = objects.counts();
+    assert_eq!(clock.now().boot.since(began), Duration::from_secs(60));
+    assert_eq!(minute.gets, 1, "only the first look is unconditional: {minute:?}");
+    assert!((10..=90).contains(&minute.conditional_gets), "{minute:?}");
+    assert_eq!(minute.creates + minute.overwrites, 0, "{minute:?}");
+    assert!(minute.updates <= 7, "the holder's renewals and nothing else: {minute:?}");
+    let writes = minute.updates;
+    assert_eq!(writes, guard.watch().status().renewals, "never a write by the waiter");
+    waiting.abort();
+}
+
+/// Lets the library's thread do what is due.
+#[allow(clippy::disallowed_methods, reason = "real time, for another thread")]
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// The requests of one process that acquires, renews and releases, as they go over the wire.
+async fn on_the_wire(backend: Backend) {
+    let Some(place) = Place::on(backend) else { return };
+    let (proxy, url) = place.url().expect("has a URL").proxied();
+    let open = || async {
+        Store::builder(&url).check_preconditions(false).open().await.expect("opens")
+    };
+    let store = open().await;
+    let lock = store.lock("x").ttl(TTL);
+    let guard = lock.acquire().await.expect("acquires");
+    assert_eq!(methods(&proxy), ["GET", "PUT"], "cold");
+    guard.renew().await.expect("renews");
+    assert_eq!(methods(&proxy), ["PUT"], "a renewal");
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    assert_eq!(methods(&proxy), ["PUT"], "a release");
+    let guard = lock.acquire().await.expect("acquires");
+    assert_eq!(methods(&proxy), ["PUT"], "warm");
+    assert!(matches!(open().await.lock("x").try_acquire().await, Ok(Attempt::Held(_))));
+    assert_eq!(methods(&proxy), ["GET"], "a look at a lock that is held");
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+}
+
+fn methods(proxy: &leaselock_test_support::proxy::FaultProxy) -> Vec<String> {
+    let methods = proxy.log().into_iter().map(|entry| entry.method).collect();
+    proxy.clear_log();
+    methods
+}
+
+#[tokio::test]
+async fn ministack_on_the_wire() {
+    on_the_wire(Backend::Ministack).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_on_the_wire() {
+    on_the_wire(Backend::Seaweedfs).await;
+}
+
+#[tokio::test]
+async fn azurite_on_the_wire() {
+    on_the_wire(Backend::Azurite).await;
+}
+
+#[tokio::test]
+async fn gcs_on_the_wire() {
+    on_the_wire(Backend::Gcs).await;
+}
