@@ -4,7 +4,6 @@
 //! goes on and undoes what it has begun (hazards H2, H16).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::path::Path;
 use tokio::sync::{mpsc, watch};
@@ -20,12 +19,19 @@ use crate::keeper::Keeper;
 use crate::lock::Attempt;
 use crate::options::Terms;
 use crate::protocol::expiry::{Evidence, Observations, Rule, StoreTime, contender_wait, remaining};
-use crate::protocol::lock::{Acquire, AcquireDecision, acquire, shut_the_door};
+use crate::protocol::lock::{Acquire, AcquireDecision, Own, acquire};
 use crate::record::Record;
 use crate::store::{Content, LockStore, Patience, Polled, Read, StoreNow, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
-use crate::wait::{Backoff, POLLING, RETRYING};
+use crate::wait::{Backoff, POLLING};
+
+mod door;
+mod outage;
+mod start;
+
+use outage::Outage;
+pub(crate) use start::token_start;
 
 /// How long to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +44,6 @@ pub(crate) enum Limit {
     Forever,
 }
 
-/// Without an end of its own, waiting gives up when the store has not answered for this long.
-const OUTAGE: Duration = Duration::from_secs(30);
-/// How often a single look is repeated when the store does not answer.
-const LOOKS: u32 = 3;
 /// Attempts of one write.
 const WRITES: u32 = 3;
 
@@ -58,6 +60,8 @@ pub(crate) struct Contender {
     first_sent: Option<Moment>,
     /// What a write of this id was conditioned on whose outcome is not known.
     doubt: Option<Option<Version>>,
+    /// For how long and how often the store has failed us.
+    outage: Outage,
     /// Closed when the caller has stopped waiting.
     caller: watch::Receiver<()>,
 }
@@ -69,14 +73,18 @@ struct View {
     last_modified: Option<Wall>,
     now: Option<StoreNow>,
     observations: Observations,
-    /// The read that this is from; none when the record is remembered from our own release.
-    read: Option<Read>,
 }
 
 /// What became of a write.
 enum Written {
-    Acquired(Box<LockGuard>),
-    /// Not acquired; this was seen.
+    /// The record says that we hold the lock.
+    Landed {
+        record: Box<Record>,
+        version: Version,
+        /// Before the write was sent.
+        sent: Moment,
+    },
+    /// It did not land, or it is not known; this was seen.
     Look(View),
 }
 
@@ -90,17 +98,8 @@ impl Contender {
         caller: watch::Receiver<()>,
     ) -> Self {
         let id = HolderId::from_random(client.store.rng().bits());
-        Self {
-            client,
-            name,
-            key,
-            terms,
-            limit,
-            id,
-            first_sent: None,
-            doubt: None,
-            caller,
-        }
+        let outage = Outage::new(Arc::clone(client.store.rng()));
+        Self { client, name, key, terms, limit, id, first_sent: None, doubt: None, outage, caller }
     }
 
     /// Contends until the lock is acquired, somebody else holds it, the limit is reached, or the
@@ -149,21 +148,33 @@ impl Contender {
         let mut polling = Backoff::new(POLLING, Arc::clone(self.store().rng()));
         let mut view = match self.remembered() {
             Some(view) => view,
-            None => self.look(None).await?,
+            None => self.look().await?,
         };
         loop {
-            match self.decide(&view).await? {
-                AcquireDecision::Ours => match self.claim_landed(view, started).await? {
-                    Written::Acquired(guard) => return Ok(Attempt::Acquired(*guard)),
-                    Written::Look(next) => view = next,
-                },
+            // A new record will be written, and before that its first token be found out.
+            if view.found.is_none() && self.make_fit().await? {
+                view = self.look().await?;
+            }
+            let (decision, decided) = self.decide(&view).await?;
+            match decision {
+                AcquireDecision::Ours => {
+                    let landed = self.claim_landed(view)?;
+                    match self.outcome(landed, started).await? {
+                        Ok(guard) => return Ok(Attempt::Acquired(guard)),
+                        Err(next) => view = next,
+                    }
+                }
+                // Never written to before: that takes time, so decide again.
+                AcquireDecision::Write { .. } if self.make_fit().await? => {}
                 AcquireDecision::Write { record, takeover } => {
-                    match self.write(*record, takeover, view, started).await? {
-                        Written::Acquired(guard) => return Ok(Attempt::Acquired(*guard)),
-                        Written::Look(next) => view = next,
+                    let written = self.write(*record, takeover, view, decided).await?;
+                    match self.outcome(written, started).await? {
+                        Ok(guard) => return Ok(Attempt::Acquired(guard)),
+                        Err(next) => view = next,
                     }
                 }
                 AcquireDecision::HeldUntil(end) => {
+                    self.outage.over();
                     if self.limit == Limit::Once {
                         return Ok(self.held(&view));
                     }
@@ -186,14 +197,29 @@ impl Contender {
             last_modified: None,
             now: None,
             observations: Observations::default(),
-            read: None,
         })
     }
 
-    async fn decide(&self, view: &View) -> Result<AcquireDecision> {
+    /// Checks the store if that has not been done; whether it was done now.
+    async fn make_fit(&mut self) -> Result<bool> {
+        if self.store().is_known_fit() {
+            return Ok(false);
+        }
+        match self.unless_given_up(self.store().ensure_fit()).await? {
+            Err(error) if error.kind() == ErrorKind::Unavailable => self.bear(error).await?,
+            checked => checked?,
+        }
+        Ok(true)
+    }
+
+    /// Decides, and tells the time it was decided at: the record carries it, and a holder counts
+    /// its lease from there.
+    async fn decide(&self, view: &View) -> Result<(AcquireDecision, Moment)> {
         let store = self.store_time(view).await;
+        let above = self.token_floor(view).await?;
+        let now = self.clock().now();
         let evidence = Evidence {
-            now: self.clock().now(),
+            now,
             observations: &view.observations,
             store,
             max_skew: self.terms.max_skew,
@@ -204,9 +230,9 @@ impl Contender {
             owner: self.terms.owner.clone(),
             payload: self.terms.payload.clone(),
             nonce: self.store().nonce(),
-            above: self.token_floor(view).await,
+            above,
         };
-        Ok(acquire(view.found.as_deref(), &evidence, &intent))
+        Ok((acquire(view.found.as_deref(), &evidence, &intent), now))
     }
 
     /// The store-clock rule's evidence. Where no answer has told the store's time it costs requests
@@ -216,13 +242,7 @@ impl Contender {
         if !self.terms.store_clock {
             return None;
         }
-        let ttl = view
-            .found
-            .as_ref()?
-            .holders
-            .iter()
-            .map(|lease| lease.ttl)
-            .max()?;
+        let ttl = view.found.as_ref()?.holders.iter().map(|lease| lease.ttl).max()?;
         let last_modified = view.last_modified?;
         let margin = self.store().time_margin();
         let now = match view.now {
@@ -232,115 +252,137 @@ impl Contender {
                 if self.clock().now().wall < suspected {
                     return None;
                 }
-                self.store()
-                    .now(view.read.as_ref()?, self.terms.request_timeout)
-                    .await?
+                self.store().ask_time(self.terms.request_timeout).await?
             }
         };
-        Some(StoreTime {
-            at_least: now.at_least,
-            at: now.at,
-            last_modified,
-            margin,
-        })
+        Some(StoreTime { at_least: now.at_least, at: now.at, last_modified, margin })
     }
 
     /// A token that the new one must exceed: whatever this process has seen under the name, and
     /// for a new record the store's present time in microseconds (hazard H9).
-    async fn token_floor(&self, view: &View) -> FencingToken {
-        let zero = FencingToken::new(0);
-        let highest = self.client.memory.highest(&self.key).or(zero);
-        let start = match (&view.found, &view.read) {
-            (None, Some(read)) => token_start(self.store(), read, self.terms.request_timeout).await,
-            _ => None,
-        };
-        highest.max(start).unwrap_or(FencingToken::MAX)
+    async fn token_floor(&self, view: &View) -> Result<FencingToken> {
+        let highest = self.client.memory.highest(&self.key).unwrap_or(FencingToken::ZERO);
+        if view.found.is_some() {
+            return Ok(highest);
+        }
+        let start = token_start(self.store(), view.now, self.terms.request_timeout).await?;
+        Ok(highest.max(start))
     }
 
-    /// Makes the lock ours by writing `record` over what was seen.
+    /// Makes the lock ours by writing `record`, which was decided on at `decided`, over what was
+    /// seen.
     async fn write(
         &mut self,
         record: Record,
         takeover: Option<Rule>,
         view: View,
-        started: Moment,
+        decided: Moment,
     ) -> Result<Written> {
-        self.store().ensure_fit().await?;
-        let now = self.clock().now();
-        self.first_sent.get_or_insert(now);
+        self.first_sent.get_or_insert(decided);
         let until = match self.limit {
-            Limit::Until(limit) => limit.max(now.boot.plus(self.terms.request_timeout)),
-            _ => now.boot.plus(self.terms.ttl / 2),
+            Limit::Until(limit) => limit.max(decided.boot.plus(self.terms.request_timeout)),
+            _ => decided.boot.plus(self.terms.ttl / 2),
         };
-        let patience = Patience {
-            request: self.terms.request_timeout,
-            until,
-            attempts: WRITES,
-        };
+        let patience = Patience { request: self.terms.request_timeout, until, attempts: WRITES };
         // Until the outcome is known, whoever drops this future must see to the write.
-        self.doubt = Some(view.version.clone());
-        let swapped = self
-            .store()
-            .swap(&self.key, view.version.as_ref(), &record, patience)
-            .await;
+        let doubted_before = self.doubt.replace(view.version.clone());
+        let swapped = self.store().swap(&self.key, view.version.as_ref(), &record, patience).await;
         match swapped {
-            Ok(Swap::Won { version, sent }) => {
-                self.doubt = None;
+            Ok(Swap::Won { version, .. }) => {
+                self.settled();
                 if let Some(rule) = takeover {
                     note_takeover(&self.name, rule);
                 }
-                self.enter(record, version, sent, started).await
+                Ok(Written::Landed { record: Box::new(record), version, sent: decided })
             }
             Ok(Swap::Conflict(read)) => {
-                self.doubt = None;
+                self.settled();
+                self.first_sent = None;
                 Ok(Written::Look(self.view(*read)?))
             }
             // Look again: the next read may show what became of it.
-            Ok(Swap::Unknown(error)) => Ok(Written::Look(self.look(Some(error)).await?)),
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                self.doubt = None;
-                Ok(Written::Look(self.look(Some(error)).await?))
+            Ok(Swap::Unknown(error)) => {
+                self.bear(error).await?;
+                Ok(Written::Look(self.look().await?))
             }
             Err(error) => {
-                self.doubt = None;
-                Err(error)
+                // This one was not applied; an earlier one still may be.
+                self.doubt = doubted_before;
+                self.bear(error).await?;
+                Ok(Written::Look(self.look().await?))
             }
         }
     }
 
-    /// An earlier write of ours has landed after all.
-    async fn claim_landed(&mut self, view: View, started: Moment) -> Result<Written> {
+    /// The store has answered a write clearly.
+    fn settled(&mut self) {
         self.doubt = None;
-        let landed = view.found.zip(view.version).zip(self.first_sent);
-        let ((record, version), sent) = landed.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "an acquisition was found that was never written",
-            )
-        })?;
-        self.enter(*record, version, sent, started).await
+        self.outage.over();
     }
 
-    /// The record says that we hold the lock. Do we still?
-    async fn enter(
+    /// Waits before trying again after a failure.
+    ///
+    /// # Errors
+    /// The failure, when trying again soon does not help, or patience has run out.
+    async fn bear(&mut self, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Unavailable {
+            return Err(error);
+        }
+        let now = self.clock().now().boot;
+        let Some(resume) = self.outage.next(now, self.limit) else { return Err(error) };
+        self.unless_given_up(self.clock().sleep_until(resume)).await
+    }
+
+    /// An earlier write of ours has landed after all.
+    fn claim_landed(&mut self, view: View) -> Result<Written> {
+        self.settled();
+        let landed = view.found.zip(view.version).zip(self.first_sent);
+        let ((record, version), sent) = landed.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "an acquisition was found that was never written")
+        })?;
+        Ok(Written::Landed { record, version, sent })
+    }
+
+    /// The guard, if a write has made us the holder in time; otherwise what to look at next.
+    async fn outcome(
         &mut self,
+        written: Written,
+        started: Moment,
+    ) -> Result<Result<LockGuard, View>> {
+        let (record, version, sent) = match written {
+            Written::Look(view) => return Ok(Err(view)),
+            Written::Landed { record, version, sent } => (record, version, sent),
+        };
+        if !remaining(self.terms.ttl, sent, self.clock().now()).is_zero() {
+            return self.enter(*record, version, sent, started).map(Ok);
+        }
+        // It took so long that the lease is over. Others may be about to take the lock: give it
+        // back in the background, as another identity, and look again.
+        let anew = Self::new(
+            Arc::clone(&self.client),
+            self.name.clone(),
+            self.key.clone(),
+            self.terms.clone(),
+            self.limit,
+            self.caller.clone(),
+        );
+        let mut late = std::mem::replace(self, anew);
+        late.doubt = Some(Some(version));
+        self.client.spawn(late.shut_the_door());
+        Ok(Err(self.look().await?))
+    }
+
+    /// We hold the lock: from here on its keeper sees to it.
+    fn enter(
+        &self,
         record: Record,
         version: Version,
         sent: Moment,
         started: Moment,
-    ) -> Result<Written> {
-        let token = record
-            .lease(self.id)
-            .map_or(record.token, |lease| lease.token);
+    ) -> Result<LockGuard> {
+        let token = record.lease(self.id).map_or(record.token, |lease| lease.token);
         self.client.memory.issued(&self.key, token);
         let now = self.clock().now();
-        if remaining(self.terms.ttl, sent, now).is_zero() {
-            // It took so long that the lease is over. Others may be about to take it: undo, look.
-            self.undo_late(&record, &version).await;
-            self.id = HolderId::from_random(self.store().rng().bits());
-            self.first_sent = None;
-            return Ok(Written::Look(self.look(None).await?));
-        }
         telemetry::acquired(now.since(started));
         tracing::info!(lock = %self.name, %token, holder = %self.id, "acquired");
         let clock = Arc::clone(self.clock());
@@ -355,31 +397,17 @@ impl Contender {
             terms: self.terms.clone(),
             record,
             version,
+            own: Own { id: self.id, renewals: 0, unresolved: false },
             commands,
         };
-        let registration = self.client.register(Arc::clone(&hold), sender.clone());
+        let registration = self.client.register(Arc::clone(&hold), sender.downgrade());
         self.client.spawn(async move {
             keeper.run().await;
             drop(registration);
         });
-        Ok(Written::Acquired(Box::new(LockGuard::new(hold, sender))))
-    }
-
-    /// Gives back an acquisition that came too late to be used.
-    async fn undo_late(&self, record: &Record, version: &Version) {
-        let (nonce, now) = (self.store().nonce(), self.clock().now());
-        let freed = shut_the_door(record, self.id, nonce, now.wall);
-        let until = now.boot.plus(self.terms.request_timeout);
-        let patience = Patience {
-            request: self.terms.request_timeout,
-            until,
-            attempts: 1,
-        };
-        let undone = self
-            .store()
-            .swap(&self.key, Some(version), &freed, patience)
-            .await;
-        tracing::debug!(lock = %self.name, ?undone, "acquired too late: given back");
+        let guard = LockGuard::new(hold, sender);
+        // A shutdown that began meanwhile may have missed this guard, which gives itself back.
+        if *self.client.closing().borrow() { Err(shut_down()) } else { Ok(guard) }
     }
 
     /// Waits a while for a lock that is held and looks again; the last view when the limit is
@@ -405,55 +433,32 @@ impl Contender {
         }
         self.unless_given_up(self.clock().sleep_until(wake)).await?;
         let Some(version) = &view.version else {
-            return Ok(Ok(self.look(None).await?));
+            return Ok(Ok(self.look().await?));
         };
-        let poll = self
-            .store()
-            .poll(&self.key, version, self.terms.request_timeout);
+        let poll = self.store().poll(&self.key, version, self.terms.request_timeout);
         match self.unless_given_up(poll).await? {
-            Ok(Polled::Unchanged { now }) => Ok(Ok(View {
-                now: now.or(view.now),
-                ..view
-            })),
+            // A time that is not trusted any more replaces one that was.
+            Ok(Polled::Unchanged { now }) => Ok(Ok(View { now, ..view })),
             Ok(Polled::Changed(read)) => {
                 polling.reset();
                 Ok(Ok(self.view(*read)?))
             }
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                Ok(Ok(self.look(Some(error)).await?))
+            Err(error) => {
+                self.bear(error).await?;
+                Ok(Ok(self.look().await?))
             }
-            Err(error) => Err(error),
         }
     }
 
-    /// Reads the record; again and again while the store does not answer, within bounds. `failed`
-    /// is a failure that has just happened.
-    async fn look(&mut self, mut failed: Option<Error>) -> Result<View> {
-        let began = self.clock().now().boot;
-        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store().rng()));
-        for look in 1.. {
-            if let Some(error) = failed.take() {
-                let now = self.clock().now().boot;
-                let resume = now.plus(backoff.next());
-                let out_of_time = match self.limit {
-                    Limit::Once => look > LOOKS,
-                    Limit::Until(limit) => resume >= limit,
-                    Limit::Forever => now.since(began) >= OUTAGE,
-                };
-                if out_of_time {
-                    return Err(error);
-                }
-                self.unless_given_up(self.clock().sleep_until(resume))
-                    .await?;
-            }
+    /// Reads the record; again and again while the store does not answer, within bounds.
+    async fn look(&mut self) -> Result<View> {
+        loop {
             let read = self.store().read(&self.key, self.terms.request_timeout);
             match self.unless_given_up(read).await? {
                 Ok(read) => return self.view(read),
-                Err(error) if error.kind() == ErrorKind::Unavailable => failed = Some(error),
-                Err(error) => return Err(error),
+                Err(error) => self.bear(error).await?,
             }
         }
-        unreachable!("looks are counted up to a limit")
     }
 
     /// A read as a view.
@@ -464,37 +469,21 @@ impl Contender {
         let now = read.now;
         let (found, version, last_modified) = match &read.content {
             Content::Absent => (None, None, None),
-            Content::Record {
-                record,
-                version,
-                last_modified,
-            } => (Some(record.clone()), Some(version.clone()), *last_modified),
+            Content::Record { record, version, last_modified } => {
+                (Some(record.clone()), Some(version.clone()), *last_modified)
+            }
             Content::Unreadable { error, .. } => return Err(unreadable(&self.name, error.clone())),
         };
         // Once the version has moved on, a write conditioned on it can never land.
-        let ours = found
-            .as_ref()
-            .is_some_and(|record| record.lease(self.id).is_some());
-        if !ours
-            && self
-                .doubt
-                .as_ref()
-                .is_some_and(|expected| *expected != version)
-        {
+        let ours = found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
+        if !ours && self.doubt.as_ref().is_some_and(|expected| moved_on(expected, &version)) {
             self.doubt = None;
         }
         let observations = match &found {
             Some(record) => self.client.memory.seen(&self.key, record, read.received),
             None => Observations::default(),
         };
-        Ok(View {
-            found,
-            version,
-            last_modified,
-            now,
-            observations,
-            read: Some(read),
-        })
+        Ok(View { found, version, last_modified, now, observations })
     }
 
     fn held(&self, view: &View) -> Attempt {
@@ -505,83 +494,6 @@ impl Contender {
         };
         Attempt::Held(Box::new(info))
     }
-
-    /// Sees to it that a write of this acquisition, which may yet land, does no harm: gives the
-    /// lock back if it has, and otherwise moves the version on, which voids it (hazard H2).
-    async fn shut_the_door(mut self) {
-        let Some(expected) = self.doubt.take() else {
-            return;
-        };
-        let clock = Arc::clone(self.clock());
-        let end = clock.now().boot.plus(contender_wait(self.terms.ttl));
-        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store().rng()));
-        while clock.now().boot < end {
-            match self.try_to_shut(expected.as_ref(), end).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::debug!(lock = %self.name, %error, "undoing an abandoned acquisition");
-                }
-            }
-            clock
-                .sleep_until(clock.now().boot.plus(backoff.next()))
-                .await;
-        }
-        tracing::warn!(lock = %self.name, "an abandoned acquisition was left to expire by itself");
-    }
-
-    async fn try_to_shut(&self, expected: Option<&Version>, until: Boot) -> Result<bool> {
-        let request = self.terms.request_timeout;
-        let read = self.store().read(&self.key, request).await?;
-        let (nonce, now) = (self.store().nonce(), self.clock().now().wall);
-        let (version, record) = match &read.content {
-            Content::Record {
-                record, version, ..
-            } => {
-                let ours = record.lease(self.id).is_some();
-                if !ours && Some(version) != expected {
-                    return Ok(true);
-                }
-                (Some(version), shut_the_door(record, self.id, nonce, now))
-            }
-            Content::Absent if expected.is_none() => {
-                let start = token_start(self.store(), &read, request).await;
-                let start = start.ok_or_else(|| internal("no token to start a record with"))?;
-                (None, Record::free(start, nonce))
-            }
-            Content::Absent | Content::Unreadable { .. } => return Ok(true),
-        };
-        let patience = Patience {
-            request,
-            until,
-            attempts: 1,
-        };
-        let swapped = self
-            .store()
-            .swap(&self.key, version, &record, patience)
-            .await?;
-        Ok(matches!(swapped, Swap::Won { .. }))
-    }
-}
-
-/// The token that a new record's first one must exceed: an upper bound of the store's present time
-/// in microseconds, so that tokens go on rising when a record is deleted and made again.
-pub(crate) async fn token_start(
-    store: &LockStore,
-    read: &Read,
-    limit: Duration,
-) -> Option<FencingToken> {
-    let micros = match store.now(read, limit).await {
-        Some(now) => now
-            .at_most
-            .plus(store.clock().now().boot.since(now.at))
-            .micros(),
-        None => {
-            tracing::debug!("the store's time is not known: tokens start from our own clock");
-            store.clock().now().wall.micros()
-        }
-    };
-    FencingToken::new(u64::try_from(micros).unwrap_or(0))
 }
 
 pub(crate) fn unreadable(name: &str, error: crate::record::RecordError) -> Error {
@@ -594,8 +506,13 @@ pub(crate) fn shut_down() -> Error {
     Error::new(ErrorKind::ShutDown, "the store handle was shut down")
 }
 
-fn internal(message: &str) -> Error {
-    Error::new(ErrorKind::Internal, message)
+/// Whether a write conditioned on `expected` can never land any more.
+fn moved_on(expected: &Option<Version>, version: &Option<Version>) -> bool {
+    match (expected, version) {
+        (None, None) => false,
+        (Some(expected), Some(version)) => !version.is(expected),
+        _ => true,
+    }
 }
 
 fn note_takeover(name: &str, rule: Rule) {

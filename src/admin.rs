@@ -47,20 +47,12 @@ impl Break {
 
     /// Only if the present holder has this token: the one that was looked at before.
     pub fn expecting(token: FencingToken) -> Self {
-        Self {
-            expected: Some(token),
-            reason: None,
-            by: None,
-        }
+        Self { expected: Some(token), reason: None, by: None }
     }
 
     /// Whoever holds it; also replaces a record that cannot be understood.
     pub fn force() -> Self {
-        Self {
-            expected: None,
-            reason: None,
-            by: None,
-        }
+        Self { expected: None, reason: None, by: None }
     }
 
     /// Why, for the history; at most 1,024 bytes.
@@ -88,20 +80,14 @@ impl Lock {
     /// Dropping the future does not stop what has begun.
     pub async fn break_lease(&self, order: Break) -> Result<Broken> {
         let texts = [&order.reason, &order.by];
-        if texts
-            .into_iter()
-            .flatten()
-            .any(|text| text.len() > Break::MAX_TEXT)
-        {
+        if texts.into_iter().flatten().any(|text| text.len() > Break::MAX_TEXT) {
             let message = format!("a reason or name has more than {} bytes", Break::MAX_TEXT);
             return Err(Error::new(ErrorKind::InvalidOptions, message));
         }
         let key = name::key(self.client().store.prefix(), self.name())?;
         let client = Arc::clone(self.client());
         let name = self.name().to_owned();
-        self.client()
-            .call(async move { execute(&client, &name, &key, order).await })
-            .await
+        self.client().call(async move { execute(&client, &name, &key, order).await }).await
     }
 }
 
@@ -112,20 +98,14 @@ async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Resul
     let store = &client.store;
     let request = request_timeout(DEFAULT_TTL);
     store.ensure_fit().await?;
-    let by = order
-        .by
-        .clone()
-        .unwrap_or_else(|| Owner::of_this_process(String::new(), None).to_string());
+    let by =
+        order.by.clone().unwrap_or_else(|| Owner::of_this_process(String::new(), None).to_string());
     for _ in 0..REDO {
         let read = store.read(key, request).await?;
         let (nonce, now) = (store.nonce(), store.clock().now());
         let (version, record, broken) = match &read.content {
             Content::Absent => return Err(not_held(name, "it has no record")),
-            Content::Record {
-                record,
-                version,
-                last_modified,
-            } => {
+            Content::Record { record, version, last_modified } => {
                 let Some(lease) = record.holders.first() else {
                     return Err(not_held(name, "nobody holds it"));
                 };
@@ -140,45 +120,22 @@ async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Resul
                     ));
                 }
                 let info = LockInfo::of_record(name, record, *last_modified, read.now);
-                let freed = break_lease(
-                    record,
-                    Some(by.clone()),
-                    order.reason.clone(),
-                    nonce,
-                    now.wall,
-                );
+                let freed =
+                    break_lease(record, Some(by.clone()), order.reason.clone(), nonce, now.wall);
                 let holder = info.holders.into_iter().next();
-                (
-                    version,
-                    freed,
-                    Broken {
-                        token: record.token,
-                        holder,
-                        repaired: false,
-                    },
-                )
+                (version, freed, Broken { token: record.token, holder, repaired: false })
             }
             Content::Unreadable { error, .. } if order.expected.is_some() => {
                 return Err(unreadable(name, error.clone()));
             }
             Content::Unreadable { version, .. } => {
-                let start = token_start(store, &read, request).await;
-                let start = start
-                    .max(client.memory.highest(key))
-                    .unwrap_or(FencingToken::MAX);
-                let broken = Broken {
-                    token: start,
-                    holder: None,
-                    repaired: true,
-                };
+                let start = token_start(store, read.now, request).await?;
+                let start = client.memory.highest(key).map_or(start, |highest| highest.max(start));
+                let broken = Broken { token: start, holder: None, repaired: true };
                 (version, Record::free(start, nonce), broken)
             }
         };
-        let patience = Patience {
-            request,
-            until: now.boot.plus(DEFAULT_TTL),
-            attempts: 5,
-        };
+        let patience = Patience { request, until: now.boot.plus(DEFAULT_TTL), attempts: 5 };
         match store.swap(key, Some(version), &record, patience).await? {
             Swap::Won { .. } => {
                 tracing::warn!(lock = %name, by, reason = ?order.reason, "broke a lease");
@@ -188,15 +145,9 @@ async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Resul
             Swap::Unknown(error) => return Err(error),
         }
     }
-    Err(Error::new(
-        ErrorKind::Unavailable,
-        format!("the record of {name:?} changes all the time"),
-    ))
+    Err(Error::new(ErrorKind::Unavailable, format!("the record of {name:?} changes all the time")))
 }
 
 fn not_held(name: &str, why: &str) -> Error {
-    Error::new(
-        ErrorKind::NotHeld,
-        format!("the lock {name:?} cannot be broken: {why}"),
-    )
+    Error::new(ErrorKind::NotHeld, format!("the lock {name:?} cannot be broken: {why}"))
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, timeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::Hold;
 use crate::holder::HolderId;
@@ -119,7 +120,7 @@ impl Store {
     /// # Cancel safety
     /// Dropping the future does not stop what has begun.
     pub async fn shutdown(&self) -> ShutdownReport {
-        self.client.shutdown().await
+        Arc::clone(&self.client).shutdown().await
     }
 }
 
@@ -148,11 +149,7 @@ impl StoreBuilder {
         mut self,
         options: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.options.extend(
-            options
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into())),
-        );
+        self.options.extend(options.into_iter().map(|(key, value)| (key.into(), value.into())));
         self
     }
 
@@ -209,11 +206,12 @@ impl StoreBuilder {
             Place::Url(url) => open::url(&url, opening)?,
             Place::Objects(objects) => open::object_store(objects, opening)?,
         };
-        Ok(Store {
-            client: Arc::new(Client::new(store, url, self.runtime)),
-        })
+        Ok(Store { client: Arc::new(Client::new(store, url, self.runtime)) })
     }
 }
+
+/// How long a shutdown waits for releases and abandoned writes. What is not done by then expires.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all handles of one opened store share.
 #[derive(Debug)]
@@ -231,7 +229,8 @@ pub(crate) struct Client {
 #[derive(Debug)]
 struct Registered {
     hold: Arc<Hold>,
-    keeper: mpsc::UnboundedSender<Command>,
+    /// Weak: a keeper ends when its guard, which has the sender, is gone.
+    keeper: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl Client {
@@ -266,10 +265,7 @@ impl Client {
             let _ = send.send(work.await);
         });
         answer.await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                "a task of the library has ended early",
-            ))
+            Err(Error::new(ErrorKind::Internal, "a task of the library has ended early"))
         })
     }
 
@@ -282,14 +278,11 @@ impl Client {
     pub(crate) fn register(
         self: &Arc<Self>,
         hold: Arc<Hold>,
-        keeper: mpsc::UnboundedSender<Command>,
+        keeper: mpsc::WeakUnboundedSender<Command>,
     ) -> Registration {
         let id = hold.id;
         self.guards().insert(id, Registered { hold, keeper });
-        Registration {
-            client: Arc::downgrade(self),
-            id,
-        }
+        Registration { client: Arc::downgrade(self), id }
     }
 
     fn guards(&self) -> std::sync::MutexGuard<'_, HashMap<HolderId, Registered>> {
@@ -300,7 +293,7 @@ impl Client {
         let store = Arc::clone(&self.store);
         self.call(async move {
             let read = store.read(&key, request_timeout(DEFAULT_TTL)).await?;
-            let now = store.now(&read, request_timeout(DEFAULT_TTL)).await;
+            let now = store.time_to_show(&read, request_timeout(DEFAULT_TTL)).await;
             Ok(LockInfo::of_read(&name, &read, now, store.time_margin()))
         })
         .await
@@ -318,9 +311,11 @@ impl Client {
             .filter_map(|entry| std::future::ready(self.listed(entry, &prefix)))
             .map(|entry| self.read_listed(entry))
             .buffered(16);
+        let mut closing = self.closing();
         while let Some(info) = infos.next().await {
-            if found.send(info).await.is_err() {
-                return;
+            tokio::select! {
+                sent = found.send(info) => if sent.is_err() { return },
+                _ = closing.wait_for(|closing| *closing) => return,
             }
         }
     }
@@ -338,40 +333,47 @@ impl Client {
     async fn read_listed(&self, entry: Result<(String, Path)>) -> Result<LockInfo> {
         let (name, key) = entry?;
         let read = self.store.read(&key, request_timeout(DEFAULT_TTL)).await?;
-        Ok(LockInfo::of_read(
-            &name,
-            &read,
-            read.now,
-            self.store.time_margin(),
-        ))
+        let now = self.store.time_to_show(&read, request_timeout(DEFAULT_TTL)).await;
+        Ok(LockInfo::of_read(&name, &read, now, self.store.time_margin()))
     }
 
-    async fn shutdown(&self) -> ShutdownReport {
+    async fn shutdown(self: Arc<Self>) -> ShutdownReport {
         self.closing.send_replace(true);
+        let (send, report) = oneshot::channel();
+        self.runtime.spawn(async move {
+            let limit = SHUTDOWN_PATIENCE;
+            let mut report = ShutdownReport::default();
+            let done = self.give_everything_back(&mut report);
+            if let Err(late) = timeout(&**self.store.clock(), limit, done).await {
+                tracing::warn!(%late, "the store was shut down with writes under way");
+            }
+            let _ = send.send(report);
+        });
+        report.await.unwrap_or_default()
+    }
+
+    async fn give_everything_back(&self, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
         for registered in self.guards().values() {
             if registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
-                let _ = registered
-                    .keeper
-                    .send(Command::Release { done: Some(done) });
+                if let Some(keeper) = registered.keeper.upgrade() {
+                    let _ = keeper.send(Command::Release { done: Some(done) });
+                }
                 answers.push(answer);
             }
         }
-        let mut report = ShutdownReport::default();
+        report.unconfirmed = answers.len();
         for answer in answers {
-            match answer.await {
-                Ok(Ok(Release::Released)) => report.released += 1,
-                _ => report.unconfirmed += 1,
+            if let Ok(Ok(Release::Released)) = answer.await {
+                report.released += 1;
+                report.unconfirmed -= 1;
             }
         }
         // Guards that were lost keep their keepers until they are dropped; nothing of theirs is
         // written any more, so only the others are waited for.
         let mut tasks = self.tasks.subscribe();
-        let _ = tasks
-            .wait_for(|running| *running <= self.guards().len())
-            .await;
-        report
+        let _ = tasks.wait_for(|running| *running <= self.guards().len()).await;
     }
 }
 

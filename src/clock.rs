@@ -44,10 +44,7 @@ impl SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
     fn now(&self) -> Moment {
-        Moment {
-            boot: Self::boot(),
-            wall: SystemTime::now().into(),
-        }
+        Moment { boot: Self::boot(), wall: SystemTime::now().into() }
     }
 
     #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
@@ -100,9 +97,6 @@ mod tests {
         let limit = Duration::from_millis(1);
         let hung = timeout(&SystemClock, limit, std::future::pending::<()>()).await;
         assert_eq!(hung, Err(TimedOut(limit)));
-        assert_eq!(
-            timeout(&SystemClock, Duration::ZERO, async { 7 }).await,
-            Ok(7)
-        );
+        assert_eq!(timeout(&SystemClock, Duration::ZERO, async { 7 }).await, Ok(7));
     }
 }

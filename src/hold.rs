@@ -47,6 +47,9 @@ pub enum LossReason {
     MaxHold,
     /// The work showed no progress for too long.
     NoProgress,
+    /// Another process renewed it under the same identity: a virtual machine was cloned while it
+    /// held the lock.
+    Cloned,
     /// The library's task ended, which is a fault in this library or in the runtime.
     KeeperStopped,
 }
@@ -63,6 +66,7 @@ impl LossReason {
             Self::RecordUnreadable => "record_unreadable",
             Self::MaxHold => "max_hold",
             Self::NoProgress => "no_progress",
+            Self::Cloned => "cloned",
             Self::KeeperStopped => "keeper_stopped",
         }
     }
@@ -78,14 +82,13 @@ impl fmt::Display for LossReason {
             Self::TakenOver { by: None } => f.write_str("taken over by somebody who is gone again"),
             Self::Broken { by, reason } => {
                 write!(f, "broken by {}", by.as_deref().unwrap_or("an operator"))?;
-                reason
-                    .as_ref()
-                    .map_or(Ok(()), |reason| write!(f, ": {reason}"))
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
             Self::RecordDeleted => f.write_str("its record was deleted"),
             Self::RecordUnreadable => f.write_str("its record was replaced by something else"),
             Self::MaxHold => f.write_str("it was held for as long as it may be"),
             Self::NoProgress => f.write_str("the work showed no progress"),
+            Self::Cloned => f.write_str("a clone of this process renewed it"),
             Self::KeeperStopped => f.write_str("the task that renews it ended"),
         }
     }
@@ -98,6 +101,7 @@ impl From<Gone> for LossReason {
             Gone::Released => Self::TakenOver { by: None },
             Gone::TakenOver(by) => Self::TakenOver { by },
             Gone::Broken { by, reason } => Self::Broken { by, reason },
+            Gone::Cloned => Self::Cloned,
         }
     }
 }
@@ -224,11 +228,7 @@ impl Hold {
     pub(crate) fn remaining(&self) -> Duration {
         self.settle();
         let state = self.state.borrow();
-        if state.is_live() {
-            self.time_left(&state, self.clock.now())
-        } else {
-            Duration::ZERO
-        }
+        if state.is_live() { self.time_left(&state, self.clock.now()) } else { Duration::ZERO }
     }
 
     /// Takes note of what time has done.
@@ -256,16 +256,10 @@ impl Hold {
         if remaining(self.ttl, state.sent, now).is_zero() {
             return Some(state.trouble.clone().unwrap_or(LossReason::Expired));
         }
-        if self
-            .max_hold
-            .is_some_and(|max| now.since(self.acquired) >= max)
-        {
+        if self.max_hold.is_some_and(|max| now.since(self.acquired) >= max) {
             return Some(LossReason::MaxHold);
         }
-        if self
-            .progress_within
-            .is_some_and(|within| now.since(state.touched) >= within)
-        {
+        if self.progress_within.is_some_and(|within| now.since(state.touched) >= within) {
             return Some(LossReason::NoProgress);
         }
         None
@@ -369,11 +363,12 @@ impl Hold {
     /// When the lease on record ends for its holder, whatever the guard says: no write of this
     /// acquisition begins later.
     pub(crate) fn last_write(&self) -> Boot {
-        self.state
-            .borrow()
-            .sent
-            .boot
-            .plus(holder_validity(self.ttl))
+        self.state.borrow().sent.boot.plus(holder_validity(self.ttl))
+    }
+
+    /// When the write was sent that established or last renewed the lease.
+    pub(crate) fn renewed_at(&self) -> Boot {
+        self.state.borrow().sent.boot
     }
 
     pub(crate) fn held_for(&self) -> Duration {
@@ -382,10 +377,7 @@ impl Hold {
 
     pub(crate) fn status(&self) -> LeaseStatus {
         let state = self.state.borrow();
-        let wall = self
-            .limits(&state)
-            .map(|(from, limit)| from.wall.plus(limit))
-            .min();
+        let wall = self.limits(&state).map(|(from, limit)| from.wall.plus(limit)).min();
         LeaseStatus {
             phase: state.phase.clone(),
             renewals: state.renewals,
@@ -395,10 +387,7 @@ impl Hold {
     }
 
     pub(crate) fn watch(self: &Arc<Self>) -> LeaseWatch {
-        LeaseWatch {
-            hold: Arc::clone(self),
-            changes: self.state.subscribe(),
-        }
+        LeaseWatch { hold: Arc::clone(self), changes: self.state.subscribe() }
     }
 
     /// Waits until a phase satisfies `wanted`; for ever when it never does.
@@ -428,10 +417,7 @@ impl Hold {
     }
 
     fn boot_deadline(&self, state: &State) -> Boot {
-        self.limits(state)
-            .map(|(from, limit)| from.boot.plus(limit))
-            .min()
-            .unwrap_or_default()
+        self.limits(state).map(|(from, limit)| from.boot.plus(limit)).min().unwrap_or_default()
     }
 
     /// Everything that ends the lease by time: from when, and how long.

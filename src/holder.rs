@@ -34,11 +34,7 @@ impl FromStr for HolderId {
     type Err = ParseHolderIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text)
-            .map(Self)
-            .map_err(|_| ParseHolderIdError {
-                text: text.to_owned(),
-            })
+        Uuid::parse_str(text).map(Self).map_err(|_| ParseHolderIdError { text: text.to_owned() })
     }
 }
 
@@ -68,11 +64,7 @@ impl FromStr for Nonce {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if hex {
-            u128::from_str_radix(text, 16).map(Self).map_err(drop)
-        } else {
-            Err(())
-        }
+        if hex { u128::from_str_radix(text, 16).map(Self).map_err(drop) } else { Err(()) }
     }
 }
 
@@ -99,16 +91,8 @@ impl Owner {
 
     /// This process on this host, under `label`.
     pub(crate) fn of_this_process(label: String, note: Option<String>) -> Self {
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        Self {
-            label,
-            host,
-            pid: Some(std::process::id()),
-            note,
-        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { label, host, pid: Some(std::process::id()), note }
     }
 }
 
@@ -141,13 +125,8 @@ mod tests {
 
     #[test]
     fn nonces_of_another_shape_are_refused() {
-        for text in [
-            "",
-            "7",
-            "+0000000000000000000000000000007",
-            &"g".repeat(32),
-            &"0".repeat(33),
-        ] {
+        for text in ["", "7", "+0000000000000000000000000000007", &"g".repeat(32), &"0".repeat(33)]
+        {
             assert!(text.parse::<Nonce>().is_err(), "{text}");
         }
     }

@@ -144,17 +144,10 @@ impl LockInfo {
                 problem: Some(error.to_string()),
                 ..Self::absent(name)
             },
-            Content::Record {
-                record,
-                last_modified,
-                ..
-            } => {
+            Content::Record { record, last_modified, .. } => {
                 let mut info = Self::of_record(name, record, *last_modified, now);
                 let ended = |age: Duration| {
-                    record
-                        .holders
-                        .iter()
-                        .all(|lease| age >= contender_wait(lease.ttl) + margin)
+                    record.holders.iter().all(|lease| age >= contender_wait(lease.ttl) + margin)
                 };
                 if info.state == LockState::Held && age(*last_modified, now).is_some_and(ended) {
                     info.state = LockState::Expired;
@@ -174,17 +167,9 @@ impl LockInfo {
         let free = record.holders.is_empty();
         Self {
             name: name.to_owned(),
-            state: if free {
-                LockState::Free
-            } else {
-                LockState::Held
-            },
+            state: if free { LockState::Free } else { LockState::Held },
             token: Some(record.token),
-            holders: record
-                .holders
-                .iter()
-                .map(|lease| holder(lease, age))
-                .collect(),
+            holders: record.holders.iter().map(|lease| holder(lease, age)).collect(),
             payload: record.payload.clone(),
             history: record.history.iter().map(tenure).collect(),
             last_modified: last_modified.map(Into::into),
@@ -327,12 +312,7 @@ impl<'a> TenureView<'a> {
 
 impl<'a> OwnerView<'a> {
     fn of(owner: &'a Owner) -> Self {
-        Self {
-            label: &owner.label,
-            host: &owner.host,
-            pid: owner.pid,
-            note: &owner.note,
-        }
+        Self { label: &owner.label, host: &owner.host, pid: owner.pid, note: &owner.note }
     }
 }
 

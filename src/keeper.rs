@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::memory::Memory;
 use crate::options::Terms;
-use crate::protocol::lock::{Gone, HolderDecision, release, renew};
+use crate::protocol::lock::{Gone, HolderDecision, Own, release, renew};
 use crate::record::{Payload, Record};
 use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
@@ -36,20 +36,14 @@ pub enum Release {
 /// What a guard asks of its keeper.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Renew {
-        payload: Option<Payload>,
-        done: oneshot::Sender<Result<()>>,
-    },
-    Release {
-        done: Option<oneshot::Sender<Result<Release>>>,
-    },
+    Renew { payload: Option<Payload>, done: oneshot::Sender<Result<()>> },
+    Release { done: Option<oneshot::Sender<Result<Release>>> },
 }
 
 /// However often others rewrite the record between our read and our write, we do not retry
 /// without end within one renewal.
 const REDO: usize = 8;
-/// Attempts of a renewal that the user asked for. One that is due by itself has a single attempt:
-/// the keeper's loop tries again, and listens to its guard in between.
+/// Attempts of a renewal that the user asked for.
 const COMMANDED: u32 = 3;
 /// Timers stand still while the machine sleeps, and no timer fires when the wall clock jumps: the
 /// clocks are looked at this often.
@@ -64,6 +58,8 @@ pub(crate) struct Keeper {
     pub(crate) terms: Terms,
     pub(crate) record: Record,
     pub(crate) version: Version,
+    /// What it knows of its own entry in the record.
+    pub(crate) own: Own,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -80,7 +76,7 @@ impl Keeper {
                 biased;
                 command = self.commands.recv() => match command {
                     Some(Command::Renew { payload, done }) => {
-                        let result = self.renew(payload.as_ref(), COMMANDED).await;
+                        let result = self.renew_now(payload.as_ref()).await;
                         if result.is_ok() {
                             renew_at = self.next_renewal();
                         }
@@ -103,7 +99,7 @@ impl Keeper {
                     self.hold.settle();
                     let due = renew_at.is_some_and(|at| clock.now().boot >= at);
                     if due && self.hold.is_live() {
-                        renew_at = match self.renew(None, 1).await {
+                        renew_at = match self.renew(None).await {
                             Ok(()) => {
                                 backoff.reset();
                                 self.next_renewal()
@@ -116,32 +112,38 @@ impl Keeper {
         }
     }
 
-    /// When the next renewal is due: the interval give or take a tenth, so that the keepers of many
-    /// locks do not march in step.
+    /// When the next renewal is due: the interval after the last was sent, give or take a tenth, so
+    /// that the keepers of many locks do not march in step.
     fn next_renewal(&self) -> Option<Boot> {
         let every = self.terms.renew_every?;
         let jitter = self.store.rng().up_to(every / 5);
-        Some(
-            self.store
-                .clock()
-                .now()
-                .boot
-                .plus(every / 10 * 9)
-                .plus(jitter),
-        )
+        Some(self.hold.renewed_at().plus(every / 10 * 9).plus(jitter))
     }
 
     fn next_look(&self, renew_at: Option<Boot>) -> Boot {
         let look = self.store.clock().now().boot.plus(LOOK);
-        [Some(self.hold.next_event()), renew_at]
-            .into_iter()
-            .flatten()
-            .fold(look, Boot::min)
+        [Some(self.hold.next_event()), renew_at].into_iter().flatten().fold(look, Boot::min)
     }
 
-    /// Renews once, with up to so many attempts of the write.
-    async fn renew(&mut self, payload: Option<&Payload>, attempts: u32) -> Result<()> {
-        let result = self.try_renew(payload, attempts).await;
+    /// Renews because the user asked for it: one that is due by itself has a single attempt, as the
+    /// keeper's loop comes back to it and listens to its guard in between.
+    async fn renew_now(&mut self, payload: Option<&Payload>) -> Result<()> {
+        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store.rng()));
+        for _ in 1..COMMANDED {
+            match self.renew(payload).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && self.hold.is_live() => {
+                    let clock = self.store.clock();
+                    clock.sleep_until(clock.now().boot.plus(backoff.next())).await;
+                }
+                result => return result,
+            }
+        }
+        self.renew(payload).await
+    }
+
+    /// Renews once.
+    async fn renew(&mut self, payload: Option<&Payload>) -> Result<()> {
+        let result = self.try_renew(payload).await;
         if let Err(error) = &result {
             tracing::debug!(lock = %self.hold.name, %error, "a renewal failed");
             self.hold.troubled(match error.kind() {
@@ -152,27 +154,26 @@ impl Keeper {
         result
     }
 
-    async fn try_renew(&mut self, payload: Option<&Payload>, attempts: u32) -> Result<()> {
+    async fn try_renew(&mut self, payload: Option<&Payload>) -> Result<()> {
         for _ in 0..REDO {
             self.hold.settle();
             if let Some(reason) = self.hold.loss() {
                 return Err(lost(&reason));
             }
             let (nonce, now) = (self.store.nonce(), self.store.clock().now().wall);
-            let record = match renew(&self.record, self.hold.id, payload, nonce, now) {
+            let record = match renew(&self.record, self.own, payload, nonce, now) {
                 HolderDecision::Write(record) => record,
                 HolderDecision::Gone(gone) => return Err(self.lose(gone.into())),
             };
-            let patience = self.patience(attempts);
+            let patience = self.patience(1);
             match self
-                .attend(
-                    self.store
-                        .swap(&self.key, Some(&self.version), &record, patience),
-                )
+                .attend(self.store.swap(&self.key, Some(&self.version), &record, patience))
                 .await?
             {
                 Swap::Won { version, sent } => {
                     (self.record, self.version) = (*record, version);
+                    self.own.renewals += 1;
+                    self.own.unresolved = false;
                     if self.hold.extend(sent) {
                         return Ok(());
                     }
@@ -183,7 +184,10 @@ impl Keeper {
                         return Err(self.lose(reason));
                     }
                 }
-                Swap::Unknown(error) => return Err(error),
+                Swap::Unknown(error) => {
+                    self.own.unresolved = true;
+                    return Err(error);
+                }
             }
         }
         Err(Error::new(
@@ -205,13 +209,10 @@ impl Keeper {
         }
         for _ in 0..REDO {
             let clock = self.store.clock();
-            let rest = self
-                .terms
-                .min_hold
-                .map(|min| min.saturating_sub(self.hold.held_for()));
+            let rest = self.terms.min_hold.map(|min| min.saturating_sub(self.hold.held_for()));
             let linger = rest.filter(|rest| !rest.is_zero());
             let (nonce, now) = (self.store.nonce(), clock.now().wall);
-            let record = match release(&self.record, self.hold.id, linger, nonce, now) {
+            let record = match release(&self.record, self.own, linger, nonce, now) {
                 HolderDecision::Write(record) => record,
                 HolderDecision::Gone(Gone::Released) => return Ok(Release::Released),
                 HolderDecision::Gone(gone) => return Ok(Release::AlreadyLost(gone.into())),
@@ -220,11 +221,7 @@ impl Keeper {
                 return Ok(Release::Unconfirmed);
             }
             let patience = self.patience(u32::MAX);
-            match self
-                .store
-                .swap(&self.key, Some(&self.version), &record, patience)
-                .await
-            {
+            match self.store.swap(&self.key, Some(&self.version), &record, patience).await {
                 Ok(Swap::Won { version, .. }) => {
                     if record.holders.is_empty() {
                         self.memory.freed(
@@ -257,9 +254,13 @@ impl Keeper {
     /// Goes on from what somebody else has written, if it is a record.
     fn adopt(&mut self, read: Read) -> Option<LossReason> {
         match read.content {
-            Content::Record {
-                record, version, ..
-            } => {
+            Content::Record { record, version, .. } => {
+                if let Some(lease) = record.lease(self.own.id) {
+                    // The next decision tells whether that is our own work.
+                    let landed = self.own.unresolved && lease.renewals == self.own.renewals + 1;
+                    self.own.renewals += u64::from(landed);
+                    self.own.unresolved &= !landed;
+                }
                 (self.record, self.version) = (*record, version);
                 None
             }
@@ -270,11 +271,7 @@ impl Keeper {
 
     fn patience(&self, attempts: u32) -> Patience {
         let (request, until) = (self.terms.request_timeout, self.hold.last_write());
-        Patience {
-            request,
-            until,
-            attempts,
-        }
+        Patience { request, until, attempts }
     }
 
     /// Waits for a write and watches the deadline meanwhile: it passes whether or not the store
@@ -286,7 +283,10 @@ impl Keeper {
             tokio::select! {
                 biased;
                 output = &mut write => return output,
-                () = self.store.clock().sleep_until(wake) => self.hold.settle(),
+                // Once it has ended there is nothing to watch, and its deadline lies in the past.
+                () = self.store.clock().sleep_until(wake), if self.hold.is_live() => {
+                    self.hold.settle();
+                }
             }
         }
     }

@@ -56,11 +56,7 @@ impl Attempt {
 
 impl Lock {
     pub(crate) fn new(client: Arc<Client>, name: String) -> Self {
-        Self {
-            client,
-            name,
-            options: LockOptions::default(),
-        }
+        Self { client, name, options: LockOptions::default() }
     }
 
     /// The lock's name.
@@ -248,10 +244,7 @@ impl Lock {
             let _ = send.send(contender.run().await);
         });
         answer.await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                "the task that acquires the lock has ended",
-            ))
+            Err(Error::new(ErrorKind::Internal, "the task that acquires the lock has ended"))
         })
     }
 }

@@ -27,19 +27,12 @@ pub(crate) fn key(prefix: &Path, name: &str) -> Result<Path> {
     }
     let file = format!("{name}{SUFFIX}");
     let segments = file.split('/').map(str::to_owned);
-    Ok(prefix
-        .parts()
-        .map(|part| decode(part.as_ref()))
-        .chain(segments)
-        .collect())
+    Ok(prefix.parts().map(|part| decode(part.as_ref())).chain(segments).collect())
 }
 
 /// The name of the lock whose record has this key; `None` when the key is no lock's.
 pub(crate) fn of_key(prefix: &Path, key: &Path) -> Option<String> {
-    let segments: Vec<_> = key
-        .prefix_match(prefix)?
-        .map(|part| decode(part.as_ref()))
-        .collect();
+    let segments: Vec<_> = key.prefix_match(prefix)?.map(|part| decode(part.as_ref())).collect();
     let name = segments.join("/").strip_suffix(SUFFIX)?.to_owned();
     fault(&name).is_none().then_some(name)
 }
@@ -49,10 +42,7 @@ fn fault(name: &str) -> Option<String> {
         return Some("it is empty".to_owned());
     }
     if name.len() > MAX_BYTES {
-        return Some(format!(
-            "it has {} bytes, and at most {MAX_BYTES} are allowed",
-            name.len()
-        ));
+        return Some(format!("it has {} bytes, and at most {MAX_BYTES} are allowed", name.len()));
     }
     if name.chars().any(char::is_control) {
         return Some("it contains a control character".to_owned());
@@ -63,9 +53,7 @@ fn fault(name: &str) -> Option<String> {
             return Some("it begins or ends with '/', or contains \"//\"".to_owned());
         }
         if segment.len() > MAX_SEGMENT {
-            return Some(format!(
-                "a part between slashes has more than {MAX_SEGMENT} bytes"
-            ));
+            return Some(format!("a part between slashes has more than {MAX_SEGMENT} bytes"));
         }
         if segment.starts_with('.') {
             return Some(format!(
@@ -75,9 +63,7 @@ fn fault(name: &str) -> Option<String> {
         }
         // `a.lock` as a folder would stand where the record of the lock `a` stands.
         if index + 1 < segments.len() && segment.ends_with(SUFFIX) {
-            return Some(format!(
-                "the part {segment:?} before a '/' ends in {SUFFIX:?}"
-            ));
+            return Some(format!("the part {segment:?} before a '/' ends in {SUFFIX:?}"));
         }
     }
     None
@@ -107,9 +93,7 @@ fn decode(segment: &str) -> String {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// A name as an error message shows it.
@@ -130,10 +114,7 @@ mod tests {
 
     #[test]
     fn names_become_keys_under_the_prefix_and_back() {
-        assert_eq!(
-            key_of("payments/42").as_ref(),
-            "team/locks/payments/42.lock"
-        );
+        assert_eq!(key_of("payments/42").as_ref(), "team/locks/payments/42.lock");
         let names = [
             "a",
             "payments/42",
@@ -147,10 +128,7 @@ mod tests {
             "q?*[]{}|<>^`\"",
         ];
         for name in names {
-            assert_eq!(
-                of_key(&Path::from("team/locks"), &key_of(name)).as_deref(),
-                Some(name)
-            );
+            assert_eq!(of_key(&Path::from("team/locks"), &key_of(name)).as_deref(), Some(name));
         }
         assert_eq!(key(&Path::default(), "x").unwrap().as_ref(), "x.lock");
     }
@@ -184,13 +162,7 @@ mod tests {
     #[test]
     fn keys_that_are_no_locks_have_no_name() {
         let prefix = Path::from("p");
-        for key in [
-            "p/a.txt",
-            "p/.leaselock/probe.lock",
-            "q/a.lock",
-            "p/.lock",
-            "p",
-        ] {
+        for key in ["p/a.txt", "p/.leaselock/probe.lock", "q/a.lock", "p/.lock", "p"] {
             assert_eq!(of_key(&prefix, &Path::from(key)), None, "{key}");
         }
     }

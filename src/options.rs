@@ -81,35 +81,19 @@ impl LockOptions {
             ));
         }
         if let Some(max) = self.max_hold {
-            within(
-                "the longest hold",
-                max,
-                Duration::from_millis(1),
-                Duration::MAX,
-            )?;
+            within("the longest hold", max, Duration::from_millis(1), Duration::MAX)?;
             if let Some(min) = self.min_hold.filter(|min| *min > max) {
-                return invalid(format!(
-                    "the shortest hold {min:?} exceeds the longest, {max:?}"
-                ));
+                return invalid(format!("the shortest hold {min:?} exceeds the longest, {max:?}"));
             }
         }
         if let Some(min) = self.min_hold {
             within("the shortest hold", min, Duration::ZERO, MAX_TTL)?;
         }
         if let Some(progress) = self.progress_within {
-            within(
-                "the progress interval",
-                progress,
-                Duration::from_millis(1),
-                Duration::MAX,
-            )?;
+            within("the progress interval", progress, Duration::from_millis(1), Duration::MAX)?;
         }
         at_most("the owner's label", &self.owner, Owner::MAX_LABEL)?;
-        at_most(
-            "the note",
-            self.note.as_deref().unwrap_or_default(),
-            Owner::MAX_NOTE,
-        )?;
+        at_most("the note", self.note.as_deref().unwrap_or_default(), Owner::MAX_NOTE)?;
         Ok(Terms {
             ttl,
             renew_every: (!self.manual).then_some(renew_every),
@@ -136,11 +120,8 @@ fn within(what: &str, value: Duration, least: Duration, most: Duration) -> Resul
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    let bound = if value < least {
-        format!("at least {least:?}")
-    } else {
-        format!("at most {most:?}")
-    };
+    let bound =
+        if value < least { format!("at least {least:?}") } else { format!("at most {most:?}") };
     invalid(format!("{what} is {value:?}, but must be {bound}"))
 }
 
@@ -148,10 +129,7 @@ fn at_most(what: &str, text: &str, limit: usize) -> Result<()> {
     if text.len() <= limit {
         return Ok(());
     }
-    invalid(format!(
-        "{what} has {} bytes, but may have at most {limit}",
-        text.len()
-    ))
+    invalid(format!("{what} has {} bytes, but may have at most {limit}", text.len()))
 }
 
 fn invalid<T>(message: String) -> Result<T> {
@@ -176,51 +154,30 @@ mod tests {
     fn the_defaults_fit_each_other_for_every_ttl() {
         for ms in [1000, 1001, 1500, 2000, 3000, 5999, 6000, 30_000, 86_400_000] {
             let ttl = Duration::from_millis(ms);
-            let terms = LockOptions {
-                ttl: Some(ttl),
-                ..LockOptions::default()
-            }
-            .check()
-            .unwrap();
+            let terms = LockOptions { ttl: Some(ttl), ..LockOptions::default() }.check().unwrap();
             assert!(terms.renew_every.unwrap() <= ttl / 2);
         }
         let terms = LockOptions::default().check().unwrap();
-        assert_eq!(
-            (terms.ttl, terms.renew_every),
-            (seconds(30), Some(seconds(10)))
-        );
+        assert_eq!((terms.ttl, terms.renew_every), (seconds(30), Some(seconds(10))));
         assert_eq!(terms.request_timeout, seconds(5));
     }
 
     #[test]
     fn short_ttls_renew_no_faster_than_stores_take_writes() {
-        let options = LockOptions {
-            ttl: Some(seconds(5)),
-            ..LockOptions::default()
-        };
+        let options = LockOptions { ttl: Some(seconds(5)), ..LockOptions::default() };
         assert_eq!(options.check().unwrap().renew_every, Some(seconds(2)));
     }
 
     #[test]
     fn ttls_out_of_range_are_refused_with_the_bound() {
-        for (ttl, bound) in [
-            (Duration::from_millis(999), "at least 1s"),
-            (seconds(86_401), "at most 86400s"),
-        ] {
-            let text = message(LockOptions {
-                ttl: Some(ttl),
-                ..LockOptions::default()
-            });
+        for (ttl, bound) in
+            [(Duration::from_millis(999), "at least 1s"), (seconds(86_401), "at most 86400s")]
+        {
+            let text = message(LockOptions { ttl: Some(ttl), ..LockOptions::default() });
             assert!(text.contains(bound), "{text}");
         }
         let ttl = Some(Duration::from_micros(1_000_500));
-        assert!(
-            message(LockOptions {
-                ttl,
-                ..LockOptions::default()
-            })
-            .contains("millisecond")
-        );
+        assert!(message(LockOptions { ttl, ..LockOptions::default() }).contains("millisecond"));
     }
 
     #[test]
@@ -232,10 +189,7 @@ mod tests {
         };
         let text = message(options);
         assert!(text.contains("8s") && text.contains("10s"), "{text}");
-        message(LockOptions {
-            renew_every: Some(Duration::ZERO),
-            ..LockOptions::default()
-        });
+        message(LockOptions { renew_every: Some(Duration::ZERO), ..LockOptions::default() });
     }
 
     #[test]
@@ -246,29 +200,14 @@ mod tests {
             ..LockOptions::default()
         };
         message(options);
-        message(LockOptions {
-            min_hold: Some(seconds(90_000)),
-            ..LockOptions::default()
-        });
-        message(LockOptions {
-            max_hold: Some(Duration::ZERO),
-            ..LockOptions::default()
-        });
-        message(LockOptions {
-            progress_within: Some(Duration::ZERO),
-            ..LockOptions::default()
-        });
+        message(LockOptions { min_hold: Some(seconds(90_000)), ..LockOptions::default() });
+        message(LockOptions { max_hold: Some(Duration::ZERO), ..LockOptions::default() });
+        message(LockOptions { progress_within: Some(Duration::ZERO), ..LockOptions::default() });
     }
 
     #[test]
     fn labels_and_notes_are_bounded() {
-        message(LockOptions {
-            owner: "x".repeat(129),
-            ..LockOptions::default()
-        });
-        message(LockOptions {
-            note: Some("x".repeat(1025)),
-            ..LockOptions::default()
-        });
+        message(LockOptions { owner: "x".repeat(129), ..LockOptions::default() });
+        message(LockOptions { note: Some("x".repeat(1025)), ..LockOptions::default() });
     }
 }

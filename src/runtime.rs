@@ -26,15 +26,10 @@ impl Runtime {
     pub(crate) fn start(self) -> Result<()> {
         match self {
             Self::Dedicated => dedicated().map(drop),
-            Self::Current => tokio::runtime::Handle::try_current()
-                .map(drop)
-                .map_err(|error| {
-                    Error::new(
-                        ErrorKind::InvalidOptions,
-                        "Runtime::Current needs a tokio runtime",
-                    )
+            Self::Current => tokio::runtime::Handle::try_current().map(drop).map_err(|error| {
+                Error::new(ErrorKind::InvalidOptions, "Runtime::Current needs a tokio runtime")
                     .caused_by(error)
-                }),
+            }),
         }
     }
 
@@ -67,10 +62,7 @@ fn dedicated() -> Result<&'static tokio::runtime::Runtime> {
         })
         .as_ref()
         .map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                "leaselock's own thread could not be started",
-            )
-            .caused_by(error.clone())
+            Error::new(ErrorKind::Internal, "leaselock's own thread could not be started")
+                .caused_by(error.clone())
         })
 }

@@ -104,9 +104,7 @@ impl Moment {
     /// The wall clock catches a machine that was frozen together with its monotonic clock; the
     /// monotonic clock catches a wall clock that was set back. (Hazards H7, H8.)
     pub fn since(self, earlier: Self) -> Duration {
-        self.boot
-            .since(earlier.boot)
-            .max(self.wall.since(earlier.wall))
+        self.boot.since(earlier.boot).max(self.wall.since(earlier.wall))
     }
 }
 
@@ -123,18 +121,9 @@ mod tests {
 
     #[test]
     fn elapsed_is_the_larger_of_both_clocks() {
-        assert_eq!(
-            moment(15, 105).since(moment(10, 100)),
-            Duration::from_secs(5)
-        );
-        assert_eq!(
-            moment(11, 160).since(moment(10, 100)),
-            Duration::from_secs(60)
-        );
-        assert_eq!(
-            moment(20, 40).since(moment(10, 100)),
-            Duration::from_secs(10)
-        );
+        assert_eq!(moment(15, 105).since(moment(10, 100)), Duration::from_secs(5));
+        assert_eq!(moment(11, 160).since(moment(10, 100)), Duration::from_secs(60));
+        assert_eq!(moment(20, 40).since(moment(10, 100)), Duration::from_secs(10));
     }
 
     #[test]
@@ -147,17 +136,8 @@ mod tests {
 
     #[test]
     fn arithmetic_saturates_instead_of_wrapping() {
-        assert_eq!(
-            Wall::from_micros(5).since(Wall::from_micros(9)),
-            Duration::ZERO
-        );
-        assert_eq!(
-            Wall::from_micros(i64::MAX).plus(Duration::MAX).micros(),
-            i64::MAX
-        );
-        assert_eq!(
-            Boot::default().since(Boot::new(Duration::MAX)),
-            Duration::ZERO
-        );
+        assert_eq!(Wall::from_micros(5).since(Wall::from_micros(9)), Duration::ZERO);
+        assert_eq!(Wall::from_micros(i64::MAX).plus(Duration::MAX).micros(), i64::MAX);
+        assert_eq!(Boot::default().since(Boot::new(Duration::MAX)), Duration::ZERO);
     }
 }

@@ -22,13 +22,12 @@ impl FencingToken {
     /// reader keeps. Counted in microseconds it is reached in the year 2255.
     pub const MAX: Self = Self((1 << 53) - 1);
 
+    /// Smaller than every token that is issued.
+    pub(crate) const ZERO: Self = Self(0);
+
     /// The token with this value, or `None` above [`FencingToken::MAX`].
     pub const fn new(value: u64) -> Option<Self> {
-        if value <= Self::MAX.0 {
-            Some(Self(value))
-        } else {
-            None
-        }
+        if value <= Self::MAX.0 { Some(Self(value)) } else { None }
     }
 
     /// The value.
@@ -38,11 +37,7 @@ impl FencingToken {
 
     /// The next larger token; stays at [`FencingToken::MAX`], which no lock reaches.
     pub(crate) const fn next(self) -> Self {
-        if self.0 < Self::MAX.0 {
-            Self(self.0 + 1)
-        } else {
-            self
-        }
+        if self.0 < Self::MAX.0 { Self(self.0 + 1) } else { self }
     }
 }
 
@@ -72,9 +67,7 @@ impl FromStr for FencingToken {
         text.parse()
             .ok()
             .and_then(Self::new)
-            .ok_or_else(|| ParseTokenError {
-                text: text.to_owned(),
-            })
+            .ok_or_else(|| ParseTokenError { text: text.to_owned() })
     }
 }
 

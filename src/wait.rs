@@ -15,15 +15,11 @@ pub(crate) struct Pace {
 }
 
 /// Between polls of a lock that somebody holds.
-pub(crate) const POLLING: Pace = Pace {
-    first: Duration::from_millis(100),
-    cap: Duration::from_secs(3),
-};
+pub(crate) const POLLING: Pace =
+    Pace { first: Duration::from_millis(100), cap: Duration::from_secs(3) };
 /// Between attempts of a request that failed.
-pub(crate) const RETRYING: Pace = Pace {
-    first: Duration::from_millis(50),
-    cap: Duration::from_secs(2),
-};
+pub(crate) const RETRYING: Pace =
+    Pace { first: Duration::from_millis(50), cap: Duration::from_secs(2) };
 
 /// Exponential backoff with full jitter (Brooker 2015): each delay is uniform between zero and a
 /// bound that doubles from the first to the cap. Never ends by itself.
@@ -36,11 +32,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(pace: Pace, rng: Arc<dyn Randomness>) -> Self {
-        Self {
-            pace,
-            bounds: bounds(pace),
-            rng,
-        }
+        Self { pace, bounds: bounds(pace), rng }
     }
 
     /// The next delay.

@@ -109,7 +109,8 @@ async fn every_single_fault_of_a_write_is_survived(behind: &Behind) {
         let lock = store.lock(&name).ttl(TTL);
         for round in ["on an absent record", "on a free record"] {
             behind.proxy.on_put(1, fault.clone());
-            let guard = lock.acquire().await.unwrap_or_else(|error| panic!("{said} {round}: {error:?}"));
+            let guard =
+                lock.acquire().await.unwrap_or_else(|error| panic!("{said} {round}: {error:?}"));
             assert!(guard.is_held(), "{said} {round}");
             assert!(!is_free(&observer, &name).await, "{said} {round}: two holders");
             behind.proxy.on_put(1, fault.clone());
@@ -268,7 +269,9 @@ async fn a_client_that_repeats_requests_by_itself_is_understood() {
         .open()
         .await
         .expect("opens");
-    for fault in [Fault::CommitThenStatus(500), Fault::CommitThenStatus(503), Fault::CommitThenClose] {
+    for fault in
+        [Fault::CommitThenStatus(500), Fault::CommitThenStatus(503), Fault::CommitThenClose]
+    {
         let said = format!("{fault:?}");
         for _ in 0..2 {
             proxy.on_put(1, fault.clone());

@@ -106,9 +106,8 @@ async fn settle() {
 async fn on_the_wire(backend: Backend) {
     let Some(place) = Place::on(backend) else { return };
     let (proxy, url) = place.url().expect("has a URL").proxied();
-    let open = || async {
-        Store::builder(&url).check_preconditions(false).open().await.expect("opens")
-    };
+    let open =
+        || async { Store::builder(&url).check_preconditions(false).open().await.expect("opens") };
     let store = open().await;
     let lock = store.lock("x").ttl(TTL);
     let guard = lock.acquire().await.expect("acquires");

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leaselock::clock::Clock as _;
-use leaselock::{Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Release, Store};
+use leaselock::{
+    Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Release, Store,
+};
 use leaselock_test_support::clock::ManualClock;
 use leaselock_test_support::counting::{CountingStore, FailKind};
 
@@ -21,7 +23,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { objects: CountingStore::in_memory().ignoring(".leaselock"), clock: ManualClock::new() }
+        Self {
+            objects: CountingStore::in_memory().ignoring(".leaselock"),
+            clock: ManualClock::new(),
+        }
     }
 
     /// Another process, with its own clock.

@@ -173,8 +173,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn token(text: &str) -> Result<FencingToken, String> {
-    text.parse()
-        .map_err(|_| "not a fencing token: a whole number is expected".to_owned())
+    text.parse().map_err(|_| "not a fencing token: a whole number is expected".to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -198,9 +197,7 @@ mod tests {
     #[test]
     fn the_command_after_the_dashes_is_taken_as_it_is() {
         let cli = Cli::try_parse_from(["leaselock", "run", "a/b", "--", "sh", "-c", "-n --ttl"]);
-        let Command::Run(run) = cli.unwrap().command else {
-            panic!("not run")
-        };
+        let Command::Run(run) = cli.unwrap().command else { panic!("not run") };
         assert_eq!((run.lock.as_str(), run.command.len()), ("a/b", 3));
         assert!(!run.no_wait);
     }

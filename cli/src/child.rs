@@ -41,14 +41,10 @@ impl Child {
             };
         }
         process::prepare(&mut command, prepare);
-        let child = command
-            .spawn()
-            .map_err(|error| not_started(program, &error))?;
+        let child = command.spawn().map_err(|error| not_started(program, &error))?;
         let group = i32::try_from(child.id())
             .map_err(|error| Failure::new(exit::INTERNAL, error.to_string()))?;
-        Ok(Self {
-            group: Pid::from_raw(group),
-        })
+        Ok(Self { group: Pid::from_raw(group) })
     }
 
     pub(crate) fn group(&self) -> Pid {
@@ -95,10 +91,7 @@ fn not_started(program: &OsStr, error: &io::Error) -> Failure {
         }
         _ => exit::NOT_EXECUTABLE,
     };
-    Failure::new(
-        code,
-        format!("cannot start {}: {error}", Path::new(program).display()),
-    )
+    Failure::new(code, format!("cannot start {}: {error}", Path::new(program).display()))
 }
 
 /// A signal counts zombies too, and some containers have no init that reaps them: they would be
@@ -109,10 +102,7 @@ fn only_zombies(group: Pid) -> bool {
     };
     let mut found = false;
     for process in processes.flatten() {
-        let number = process
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.parse::<i32>().is_ok());
+        let number = process.file_name().to_str().is_some_and(|name| name.parse::<i32>().is_ok());
         if number && let Ok(stat) = fs::read_to_string(process.path().join("stat")) {
             match member_state(&stat, group) {
                 Some('Z' | 'X') => found = true,

@@ -24,27 +24,18 @@ pub(crate) struct Moment {
 
 impl Moment {
     /// Never comes.
-    pub(crate) const NEVER: Self = Self {
-        boot: Duration::MAX,
-        wall: Duration::MAX,
-    };
+    pub(crate) const NEVER: Self = Self { boot: Duration::MAX, wall: Duration::MAX };
 
     /// Does not allocate: the watchdog calls it too.
     #[allow(clippy::disallowed_methods, reason = "this is the file that may")]
     pub(crate) fn now() -> Self {
         // A boot clock that cannot be read would have to end every lease at once.
         let boot = clock_gettime(BOOT).map_or(Duration::MAX, Duration::from);
-        Self {
-            boot,
-            wall: since_epoch(SystemTime::now()),
-        }
+        Self { boot, wall: since_epoch(SystemTime::now()) }
     }
 
     pub(crate) fn at(boot: Duration, wall: SystemTime) -> Self {
-        Self {
-            boot,
-            wall: since_epoch(wall),
-        }
+        Self { boot, wall: since_epoch(wall) }
     }
 
     pub(crate) fn reached(self, now: Self) -> bool {
@@ -53,30 +44,19 @@ impl Moment {
 
     /// How long until it is reached, if both clocks run on as they do.
     pub(crate) fn left(self, now: Self) -> Duration {
-        self.boot
-            .saturating_sub(now.boot)
-            .min(self.wall.saturating_sub(now.wall))
+        self.boot.saturating_sub(now.boot).min(self.wall.saturating_sub(now.wall))
     }
 
     pub(crate) fn plus(self, time: Duration) -> Self {
-        Self {
-            boot: self.boot.saturating_add(time),
-            wall: self.wall.saturating_add(time),
-        }
+        Self { boot: self.boot.saturating_add(time), wall: self.wall.saturating_add(time) }
     }
 
     pub(crate) fn minus(self, time: Duration) -> Self {
-        Self {
-            boot: self.boot.saturating_sub(time),
-            wall: self.wall.saturating_sub(time),
-        }
+        Self { boot: self.boot.saturating_sub(time), wall: self.wall.saturating_sub(time) }
     }
 
     pub(crate) fn earlier(self, other: Self) -> Self {
-        Self {
-            boot: self.boot.min(other.boot),
-            wall: self.wall.min(other.wall),
-        }
+        Self { boot: self.boot.min(other.boot), wall: self.wall.min(other.wall) }
     }
 }
 
@@ -112,24 +92,15 @@ mod tests {
     use super::*;
 
     fn moment(boot: u64, wall: u64) -> Moment {
-        Moment {
-            boot: Duration::from_secs(boot),
-            wall: Duration::from_secs(wall),
-        }
+        Moment { boot: Duration::from_secs(boot), wall: Duration::from_secs(wall) }
     }
 
     #[test]
     fn a_moment_is_reached_on_either_clock() {
         let end = moment(100, 1000);
         assert!(!end.reached(moment(99, 999)));
-        assert!(
-            end.reached(moment(100, 1)),
-            "a wall clock set back delays nothing"
-        );
-        assert!(
-            end.reached(moment(1, 1000)),
-            "a frozen machine is noticed by the wall clock"
-        );
+        assert!(end.reached(moment(100, 1)), "a wall clock set back delays nothing");
+        assert!(end.reached(moment(1, 1000)), "a frozen machine is noticed by the wall clock");
         assert_eq!(end.left(moment(90, 995)), Duration::from_secs(5));
         assert!(!Moment::NEVER.reached(Moment::now()));
     }

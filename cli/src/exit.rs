@@ -59,18 +59,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: None,
-        }
+        Self { code, message: message.into(), hint: None }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// Says it, and answers the exit code.
@@ -102,10 +95,9 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
             USAGE,
             Some("--store takes file:///dir, s3://bucket/prefix, gs://bucket or az://container"),
         ),
-        ErrorKind::TokenMismatch | ErrorKind::NotHeld => (
-            REFUSED,
-            Some("`leaselock show LOCK` shows the lock as it is now"),
-        ),
+        ErrorKind::TokenMismatch | ErrorKind::NotHeld => {
+            (REFUSED, Some("`leaselock show LOCK` shows the lock as it is now"))
+        }
         ErrorKind::Lost => (LOST, None),
         ErrorKind::Unavailable => (
             UNAVAILABLE,
@@ -115,10 +107,9 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
             DENIED,
             Some("set the provider's environment variables, or pass --store-option KEY=VALUE"),
         ),
-        ErrorKind::PermissionDenied => (
-            DENIED,
-            Some("reading, writing and listing below the prefix must be allowed"),
-        ),
+        ErrorKind::PermissionDenied => {
+            (DENIED, Some("reading, writing and listing below the prefix must be allowed"))
+        }
         ErrorKind::StoreAbsent => (CONFIGURATION, Some("create it, or correct --store")),
         ErrorKind::UnfitStore => (
             CONFIGURATION,
@@ -128,10 +119,9 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
             CONFIGURATION,
             Some("it was left as it is; `leaselock break LOCK --force` replaces it"),
         ),
-        ErrorKind::OutsideRoot => (
-            CONFIGURATION,
-            Some("remove the link, or name the real directory in --store"),
-        ),
+        ErrorKind::OutsideRoot => {
+            (CONFIGURATION, Some("remove the link, or name the real directory in --store"))
+        }
         // The list of kinds may grow: an unknown one is a fault of this command.
         _ => (INTERNAL, None),
     }
@@ -188,10 +178,7 @@ mod tests {
             without_secrets("cannot open s3://key:secret@host/b/p?aws_secret=abc (or x://y)"),
             "cannot open s3://host/b/p?… (or x://y)"
         );
-        assert_eq!(
-            without_secrets("az://c/p#k?s: no, why?"),
-            "az://c/p?… no, why?"
-        );
+        assert_eq!(without_secrets("az://c/p#k?s: no, why?"), "az://c/p?… no, why?");
         assert_eq!(without_secrets("the \"typo?key=abc\" is bad"), "the \"typo?…\" is bad");
         assert_eq!(without_secrets("no url at all: 1/2, a@b?"), "no url at all: 1/2, a@b?");
         assert_eq!(without_secrets("ends in ://"), "ends in ://");
@@ -199,20 +186,8 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_table() {
-        for code in [
-            BUSY,
-            LOST,
-            OVERRUN,
-            USAGE,
-            UNAVAILABLE,
-            INTERNAL,
-            DENIED,
-            CONFIGURATION,
-        ] {
-            assert!(
-                HELP.contains(&format!("\n  {code} ")),
-                "{code} is not in the table"
-            );
+        for code in [BUSY, LOST, OVERRUN, USAGE, UNAVAILABLE, INTERNAL, DENIED, CONFIGURATION] {
+            assert!(HELP.contains(&format!("\n  {code} ")), "{code} is not in the table");
         }
         assert_eq!(by_signal(15), 143);
     }

@@ -81,11 +81,7 @@ impl Hold<'_> {
 
     /// Does what is due.
     fn enforce(&mut self, now: Moment) {
-        if self
-            .course
-            .suspended
-            .is_some_and(|since| since.plus(SLICE).reached(now))
-        {
+        if self.course.suspended.is_some_and(|since| since.plus(SLICE).reached(now)) {
             // Nobody stopped us after all: an orphaned group is not stopped by terminal signals.
             self.resume();
         }
@@ -105,10 +101,7 @@ impl Hold<'_> {
             let kill = self.limits.kill;
             if let Some(watchdog) = &mut self.watchdog {
                 // It must not send TERM again: many programs take a second one as "at once".
-                watchdog.lease(Limits {
-                    term: Moment::NEVER,
-                    kill,
-                });
+                watchdog.lease(Limits { term: Moment::NEVER, kill });
             }
         }
         if let Some(watchdog) = &mut self.watchdog {
@@ -140,14 +133,10 @@ impl Hold<'_> {
             LeasePhase::Lost(reason) => {
                 self.course.settled = true;
                 if self.policy.stops() {
-                    self.say(&format!(
-                        "the lease was lost ({reason}): stopping the command"
-                    ));
+                    self.say(&format!("the lease was lost ({reason}): stopping the command"));
                     self.limits = self.policy.hurry(self.limits, Moment::now());
                 } else {
-                    self.say(&format!(
-                        "the lease was lost ({reason}): the command runs on"
-                    ));
+                    self.say(&format!("the lease was lost ({reason}): the command runs on"));
                 }
             }
             // Given back, or something that this command does not know: no renewal will come, and
@@ -181,19 +170,13 @@ impl Hold<'_> {
 
     fn pass_on(&self, signal: Signal) {
         if self.child.signal(signal).is_err() {
-            self.say(&format!(
-                "the command runs as another user: {signal} did not reach it"
-            ));
+            self.say(&format!("the command runs as another user: {signal} did not reach it"));
         }
     }
 
     /// Answers the child's end.
     fn child_changed(&mut self) -> Option<Change> {
-        if self
-            .watchdog
-            .as_mut()
-            .is_some_and(|watchdog| watchdog.died())
-        {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.died()) {
             self.say("the watchdog is gone: do not freeze or kill this process");
         }
         match self.child.look()? {
@@ -240,19 +223,12 @@ impl Hold<'_> {
     async fn finish(mut self, change: Change) -> Ended {
         let had_terminal = self.terminal.take_back(self.child.group());
         // The watchdog first: it must not signal a number that is not the child's any more.
-        let acted = self
-            .watchdog
-            .as_mut()
-            .is_some_and(|watchdog| watchdog.disarm());
+        let acted = self.watchdog.as_mut().is_some_and(|watchdog| watchdog.disarm());
         self.child.reap();
         if self.child.group_lives() {
             self.end_leftovers().await;
         }
-        Ended {
-            change,
-            stopped: acted || self.course.sent.is_some(),
-            had_terminal,
-        }
+        Ended { change, stopped: acted || self.course.sent.is_some(), had_terminal }
     }
 
     /// Ends what the child left running in its group: it has no business after the release.
@@ -265,10 +241,7 @@ impl Hold<'_> {
         let now = Moment::now();
         let kill = self.limits.kill.earlier(now.plus(self.policy.grace));
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.lease(Limits {
-                term: Moment::NEVER,
-                kill,
-            });
+            watchdog.lease(Limits { term: Moment::NEVER, kill });
             watchdog.arm(group);
         }
         self.say("stopping processes that the command left in the background");

@@ -66,23 +66,14 @@ impl Policy {
 
     /// The watchdog's TERM comes a little after the wrapper's, which is to be the only one.
     pub(crate) fn for_watchdog(&self, limits: Limits) -> Limits {
-        Limits {
-            term: limits.term.plus(self.margin / 2),
-            kill: limits.kill,
-        }
+        Limits { term: limits.term.plus(self.margin / 2), kill: limits.kill }
     }
 
     /// The lease will not be renewed any more: end the child now, and within what is left.
     pub(crate) fn hurry(&self, limits: Limits, now: Moment) -> Limits {
         match self.on_lost {
-            OnLost::Term => Limits {
-                term: now,
-                kill: limits.kill.earlier(now.plus(self.grace)),
-            },
-            OnLost::Kill => Limits {
-                term: Moment::NEVER,
-                kill: now,
-            },
+            OnLost::Term => Limits { term: now, kill: limits.kill.earlier(now.plus(self.grace)) },
+            OnLost::Kill => Limits { term: Moment::NEVER, kill: now },
             OnLost::Warn => limits,
         }
     }
@@ -94,10 +85,7 @@ mod tests {
 
     fn moment(seconds: f64) -> Moment {
         let time = Duration::from_secs_f64(seconds);
-        Moment {
-            boot: time,
-            wall: time,
-        }
+        Moment { boot: time, wall: time }
     }
 
     #[test]
@@ -105,21 +93,9 @@ mod tests {
         let ttl = Duration::from_secs(30);
         let policy = Policy::new(OnLost::Term, ttl, None).unwrap();
         let limits = policy.limits(moment(27.0));
-        assert_eq!(
-            limits,
-            Limits {
-                term: moment(21.5),
-                kill: moment(26.5)
-            }
-        );
+        assert_eq!(limits, Limits { term: moment(21.5), kill: moment(26.5) });
         let hurried = policy.hurry(limits, moment(10.0));
-        assert_eq!(
-            hurried,
-            Limits {
-                term: moment(10.0),
-                kill: moment(15.0)
-            }
-        );
+        assert_eq!(hurried, Limits { term: moment(10.0), kill: moment(15.0) });
         let late = policy.hurry(limits, moment(25.0));
         assert_eq!(late.kill, moment(26.5), "never later than the lease allows");
     }
@@ -135,13 +111,7 @@ mod tests {
     fn kill_sends_no_term() {
         let policy = Policy::new(OnLost::Kill, Duration::from_secs(30), None).unwrap();
         let limits = policy.limits(moment(27.0));
-        assert_eq!(
-            limits,
-            Limits {
-                term: Moment::NEVER,
-                kill: moment(26.5)
-            }
-        );
+        assert_eq!(limits, Limits { term: Moment::NEVER, kill: moment(26.5) });
         assert_eq!(policy.hurry(limits, moment(3.0)).kill, moment(3.0));
     }
 

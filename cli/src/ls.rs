@@ -1,8 +1,8 @@
 //! `leaselock ls`: every lock, one line each, as they are read.
 
-use std::io::{self, Write};
 use futures::StreamExt;
 use leaselock::{LockInfo, LockState};
+use std::io::{self, Write};
 
 use crate::args::{Global, Ls};
 use crate::exit::{self, Failure};
@@ -27,10 +27,7 @@ pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<u8, Failure> {
             }
         };
         if std::mem::take(&mut heading)
-            && !print(
-                &mut out,
-                &table("STATE", "TOKEN", "AGE", "LEFT", "LOCK", "HOLDER"),
-            )?
+            && !print(&mut out, &table("STATE", "TOKEN", "AGE", "LEFT", "LOCK", "HOLDER"))?
         {
             break;
         }
@@ -49,10 +46,7 @@ pub(crate) fn print(out: &mut impl Write, line: &str) -> Result<bool, Failure> {
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::new(
-            exit::INTERNAL,
-            format!("cannot print: {error}"),
-        )),
+        Err(error) => Err(Failure::new(exit::INTERNAL, format!("cannot print: {error}"))),
     }
 }
 
@@ -63,9 +57,7 @@ fn compact(json: &str) -> Result<String, Failure> {
 }
 
 fn row(info: &LockInfo) -> String {
-    let token = info
-        .token
-        .map_or_else(|| "-".to_owned(), |token| token.to_string());
+    let token = info.token.map_or_else(|| "-".to_owned(), |token| token.to_string());
     let state = info.state.to_string();
     let name = people::plain(&info.name);
     if let Some(holder) = info.holders.first() {
@@ -74,19 +66,9 @@ fn row(info: &LockInfo) -> String {
             LockState::Expired => "-".to_owned(),
             _ => people::duration(people::left(holder)),
         };
-        return table(
-            &state,
-            &token,
-            &age,
-            &left,
-            &name,
-            &people::owner(&holder.owner),
-        );
+        return table(&state, &token, &age, &left, &name, &people::owner(&holder.owner));
     }
-    let problem = info
-        .problem
-        .as_deref()
-        .map_or_else(|| "-".to_owned(), people::plain);
+    let problem = info.problem.as_deref().map_or_else(|| "-".to_owned(), people::plain);
     table(&state, &token, "-", "-", &name, &problem)
 }
 

@@ -49,11 +49,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let usage = error.use_stderr();
     // Nobody is left to be told when printing fails.
     let _ = error.print();
-    if usage {
-        ExitCode::from(exit::USAGE)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if usage { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
 }
 
 /// Runs on the calling thread alone: the library brings a thread of its own for what must not
@@ -73,12 +69,7 @@ pub(crate) async fn open(global: &Global) -> Result<Store, Failure> {
         _ => default_store(global)?,
     };
     let store = Store::builder(url)
-        .options(
-            global
-                .store_option
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_str())),
-        )
+        .options(global.store_option.iter().map(|(key, value)| (key.as_str(), value.as_str())))
         .check_preconditions(!global.no_check)
         .open()
         .await?;
@@ -95,10 +86,7 @@ fn default_store(global: &Global) -> Result<String, Failure> {
     let directory = state.join("leaselock").join("locks");
     let url = file_url(&directory)?;
     if global.verbose > 0 {
-        eprintln!(
-            "leaselock: no --store given: locks are in {}",
-            directory.display()
-        );
+        eprintln!("leaselock: no --store given: locks are in {}", directory.display());
     }
     Ok(url)
 }
@@ -106,11 +94,8 @@ fn default_store(global: &Global) -> Result<String, Failure> {
 /// As a URL, with everything escaped that means something in one.
 fn file_url(path: &std::path::Path) -> Result<String, Failure> {
     let path = path.to_str().ok_or_else(|| {
-        Failure::new(
-            exit::CONFIGURATION,
-            format!("{} is not UTF-8", path.display()),
-        )
-        .hint("name a store with --store")
+        Failure::new(exit::CONFIGURATION, format!("{} is not UTF-8", path.display()))
+            .hint("name a store with --store")
     })?;
     let mut url = String::from("file://");
     for byte in path.bytes() {

@@ -37,9 +37,7 @@ pub(crate) fn owner(owner: &Owner) -> String {
 
 /// Until the lease ends, as far as this machine can tell.
 pub(crate) fn left(holder: &HolderInfo) -> Duration {
-    holder
-        .remaining
-        .unwrap_or_else(|| clock::ahead(holder.expires_at))
+    holder.remaining.unwrap_or_else(|| clock::ahead(holder.expires_at))
 }
 
 /// One line about a lock that somebody waits for.
@@ -59,9 +57,7 @@ pub(crate) fn situation(info: &LockInfo) -> String {
 /// Text from a record, made harmless for a terminal: labels and notes are written by whoever may
 /// write to the store.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The name of whoever runs this.

@@ -1,9 +1,6 @@
 //! The system calls that no safe wrapper offers: forking the watchdog, preparing the child between
 //! its fork and its exec, looking at a child without reaping it.
-#![allow(
-    unsafe_code,
-    reason = "the one file with unsafe code; each block says why it is sound"
-)]
+#![allow(unsafe_code, reason = "the one file with unsafe code; each block says why it is sound")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -155,11 +152,7 @@ fn arm(socket: RawFd) -> io::Result<()> {
     let message = Message::Arm(getpid()).encode();
     // SAFETY: `message` is valid for reading its length.
     let sent = unsafe { libc::send(socket, message.as_ptr().cast(), message.len(), flags) };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A second line beside the watchdog, which alone can end a whole group and one that ignores TERM.
@@ -202,11 +195,7 @@ pub(crate) enum Change {
 pub(crate) fn look(child: Pid) -> io::Result<Option<Change>> {
     if let Some((code, status)) = waitid(child, libc::WEXITED | libc::WNOWAIT)? {
         let exited = code == libc::CLD_EXITED;
-        return Ok(Some(if exited {
-            Change::Exited(status)
-        } else {
-            Change::Killed(status)
-        }));
+        return Ok(Some(if exited { Change::Exited(status) } else { Change::Killed(status) }));
     }
     Ok(waitid(child, libc::WSTOPPED)?.map(|(_, signal)| Change::Stopped(signal)))
 }

@@ -61,12 +61,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
         false => None,
     };
     let mut report = Report::default();
-    let run = Running {
-        global,
-        args,
-        policy,
-        place: &place,
-    };
+    let run = Running { global, args, policy, place: &place };
     let ended = crate::block_on(run.run(watchdog.as_mut(), &mut report));
     if let Some(watchdog) = watchdog {
         watchdog.dismiss();
@@ -109,9 +104,7 @@ impl Running<'_> {
         report.waited = since(begun);
         match waited? {
             Waited::Acquired(guard) => {
-                let code = self
-                    .hold(&store, guard, &mut signals, watchdog, report)
-                    .await;
+                let code = self.hold(&store, guard, &mut signals, watchdog, report).await;
                 report.held = since(begun).saturating_sub(report.waited);
                 code
             }
@@ -155,10 +148,7 @@ impl Running<'_> {
     fn busy(&self, report: &mut Report) -> u8 {
         let (outcome, code) = match (self.args.skip_if_busy, self.args.wait) {
             (true, _) => ("skipped", 0),
-            (false, Some(_)) => (
-                "timed_out",
-                self.args.conflict_exit_code.unwrap_or(exit::BUSY),
-            ),
+            (false, Some(_)) => ("timed_out", self.args.conflict_exit_code.unwrap_or(exit::BUSY)),
             (false, None) => ("busy", self.args.conflict_exit_code.unwrap_or(exit::BUSY)),
         };
         report.outcome = outcome;
@@ -227,9 +217,7 @@ impl Running<'_> {
             terminal: handed_over,
             die_with_parent: self.policy.stops(),
         };
-        let status_path = status_file
-            .as_ref()
-            .map(|file| file.path().as_os_str().to_owned());
+        let status_path = status_file.as_ref().map(|file| file.path().as_os_str().to_owned());
         let environment: [(&str, Option<OsString>); 5] = [
             ("LEASELOCK_NAME", Some(guard.name().into())),
             ("LEASELOCK_TOKEN", Some(guard.token().to_string().into())),
@@ -322,13 +310,7 @@ struct Report {
 impl Default for Report {
     fn default() -> Self {
         let none = Duration::ZERO;
-        Self {
-            outcome: "failed",
-            token: None,
-            waited: none,
-            held: none,
-            echo: None,
-        }
+        Self { outcome: "failed", token: None, waited: none, held: none, echo: None }
     }
 }
 

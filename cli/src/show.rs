@@ -11,11 +11,7 @@ use crate::{clock, ls, people};
 pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
     let info = store.lock(&args.lock).inspect().await?;
-    let text = if args.json {
-        info.to_json()
-    } else {
-        lines(&info).join("\n")
-    };
+    let text = if args.json { info.to_json() } else { lines(&info).join("\n") };
     ls::print(&mut std::io::stdout().lock(), &text)?;
     Ok(0)
 }
@@ -53,16 +49,9 @@ fn holder_lines(holder: &HolderInfo) -> Vec<String> {
     lines.push(line("  id", &holder.id.to_string()));
     lines.push(line("  token", &holder.token.to_string()));
     lines.push(line("  acquired", &time_and_age(holder.acquired_at)));
-    let renewed = format!(
-        "{}, {} times",
-        time_and_age(holder.renewed_at),
-        holder.renewals
-    );
+    let renewed = format!("{}, {} times", time_and_age(holder.renewed_at), holder.renewals);
     lines.push(line("  renewed", &renewed));
-    lines.push(line(
-        "  ttl",
-        &humantime::format_duration(holder.ttl).to_string(),
-    ));
+    lines.push(line("  ttl", &humantime::format_duration(holder.ttl).to_string()));
     lines.push(line("  left", &people::duration(people::left(holder))));
     lines
 }

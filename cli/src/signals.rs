@@ -37,11 +37,7 @@ impl Signals {
         }
         let children = signal(SignalKind::child())?;
         let continued = signal(SignalKind::from_raw(Signal::SIGCONT as i32))?;
-        Ok(Self {
-            requests,
-            children,
-            continued,
-        })
+        Ok(Self { requests, children, continued })
     }
 
     /// The next signal that somebody sent to the wrapper. Cancel safe.
@@ -59,11 +55,7 @@ impl Signals {
 
     /// Whatever comes next. Cancel safe.
     pub(crate) async fn next(&mut self) -> Notice {
-        let Self {
-            requests,
-            children,
-            continued,
-        } = self;
+        let Self { requests, children, continued } = self;
         poll_fn(|context| {
             if children.poll_recv(context).is_ready() {
                 return Poll::Ready(Notice::Child);

@@ -27,9 +27,7 @@ impl Place {
             .filter(|path| path.is_absolute() && path.is_dir())
             .unwrap_or_else(std::env::temp_dir);
         let name = format!("leaselock-{}-{:x}", getpid(), Moment::now().boot.as_nanos());
-        Self {
-            directory: parent.join(name),
-        }
+        Self { directory: parent.join(name) }
     }
 
     fn file(&self) -> PathBuf {
@@ -94,11 +92,7 @@ impl StatusFile {
         let draft = self.place.draft();
         // One that an interrupted run left.
         let _ = fs::remove_file(&draft);
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
         writeln!(file, "{text}")?;
         fs::rename(&draft, &self.path)
     }

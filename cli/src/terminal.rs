@@ -18,9 +18,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn find() -> Self {
-        Self {
-            device: File::options().read(true).write(true).open("/dev/tty").ok(),
-        }
+        Self { device: File::options().read(true).write(true).open("/dev/tty").ok() }
     }
 
     /// The terminal, when the child should have it from the start: somebody sits there, and our
@@ -42,9 +40,7 @@ impl Terminal {
     }
 
     pub(crate) fn belongs_to(&self, group: Pid) -> bool {
-        self.device
-            .as_ref()
-            .is_some_and(|device| tcgetpgrp(device.as_fd()) == Ok(group))
+        self.device.as_ref().is_some_and(|device| tcgetpgrp(device.as_fd()) == Ok(group))
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -76,10 +72,7 @@ pub(crate) fn echo_to_own_group(signal: Signal) {
 }
 
 fn output_is_piped() -> bool {
-    let stdout = std::io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .map(File::from);
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
     stdout
         .and_then(|file| file.metadata())
         .is_ok_and(|data| data.file_type().is_fifo() || data.file_type().is_socket())

@@ -97,9 +97,6 @@ async fn situation(lock: &Lock) -> String {
     match lock.inspect().await {
         Ok(info) => people::situation(&info),
         // The attempt itself reports errors, or outlasts them.
-        Err(_) => format!(
-            "the store does not say who holds {}",
-            people::plain(lock.name())
-        ),
+        Err(_) => format!("the store does not say who holds {}", people::plain(lock.name())),
     }
 }

@@ -51,12 +51,7 @@ impl Watchdog {
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         let pid = process::fork_detached(&theirs, NAME, |socket| watch(socket, policy, leftover))?;
-        Ok(Self {
-            pid,
-            socket: ours,
-            unsent: None,
-            gone: false,
-        })
+        Ok(Self { pid, socket: ours, unsent: None, gone: false })
     }
 
     /// For [`process::prepare`].
@@ -165,13 +160,9 @@ impl Message {
     pub(crate) fn encode(self) -> [u8; SIZE] {
         let words = match self {
             Self::Arm(group) => [1, u64::from(group.as_raw().unsigned_abs()), 0, 0, 0],
-            Self::Lease(Limits { term, kill }) => [
-                2,
-                nanos(term.boot),
-                nanos(term.wall),
-                nanos(kill.boot),
-                nanos(kill.wall),
-            ],
+            Self::Lease(Limits { term, kill }) => {
+                [2, nanos(term.boot), nanos(term.wall), nanos(kill.boot), nanos(kill.wall)]
+            }
             Self::Disarm => [3, 0, 0, 0, 0],
         };
         let mut bytes = [0; SIZE];
@@ -188,10 +179,7 @@ impl Message {
             eight.copy_from_slice(place);
             *word = u64::from_ne_bytes(eight);
         }
-        let moment = |boot, wall| Moment {
-            boot: time(boot),
-            wall: time(wall),
-        };
+        let moment = |boot, wall| Moment { boot: time(boot), wall: time(wall) };
         match words[0] {
             1 => Self::Arm(Pid::from_raw(i32::try_from(words[1]).unwrap_or(0))),
             2 => Self::Lease(Limits {
@@ -209,11 +197,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 fn time(nanos: u64) -> Duration {
-    if nanos == u64::MAX {
-        Duration::MAX
-    } else {
-        Duration::from_nanos(nanos)
-    }
+    if nanos == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanos) }
 }
 
 /// The watchdog's knowledge.
@@ -229,17 +213,8 @@ struct Watch {
 
 impl Watch {
     fn new(policy: Policy) -> Self {
-        let never = Limits {
-            term: Moment::NEVER,
-            kill: Moment::NEVER,
-        };
-        Self {
-            policy,
-            group: None,
-            limits: never,
-            sent: None,
-            alone: false,
-        }
+        let never = Limits { term: Moment::NEVER, kill: Moment::NEVER };
+        Self { policy, group: None, limits: never, sent: None, alone: false }
     }
 
     fn told(&mut self, message: Message) {
@@ -309,11 +284,7 @@ fn watch(socket: BorrowedFd<'_>, policy: Policy, leftover: &Place) {
             // Into the socket's buffer, for `disarm` to find even if the wrapper looks later.
             let _ = nix::unistd::write(socket, &[ACTED]);
         }
-        if watch.alone
-            && watch
-                .group
-                .is_none_or(|group| killpg(group, None::<Signal>).is_err())
-        {
+        if watch.alone && watch.group.is_none_or(|group| killpg(group, None::<Signal>).is_err()) {
             leftover.remove();
             return;
         }
@@ -332,11 +303,7 @@ fn wait(socket: BorrowedFd<'_>, watch: &Watch) {
     };
     // A closed socket is always ready: do not look at it any more.
     let mut events = [PollFd::new(socket, PollFlags::POLLIN)];
-    let events = if watch.alone {
-        &mut events[..0]
-    } else {
-        &mut events[..]
-    };
+    let events = if watch.alone { &mut events[..0] } else { &mut events[..] };
     // All signals are blocked; whatever else happened, the clocks are looked at next.
     let _ = poll(events, timeout);
 }
@@ -380,34 +347,23 @@ mod tests {
 
     fn moment(seconds: u64) -> Moment {
         let time = Duration::from_secs(seconds);
-        Moment {
-            boot: time,
-            wall: time,
-        }
+        Moment { boot: time, wall: time }
     }
 
     fn watching(on_lost: OnLost) -> Watch {
         let policy = Policy::new(on_lost, Duration::from_secs(30), None).unwrap();
         let mut watch = Watch::new(policy);
-        watch.told(Message::Lease(Limits {
-            term: moment(20),
-            kill: moment(25),
-        }));
+        watch.told(Message::Lease(Limits { term: moment(20), kill: moment(25) }));
         watch.told(Message::Arm(Pid::from_raw(7)));
         watch
     }
 
     #[test]
     fn messages_survive_the_socket() {
-        let limits = Limits {
-            term: Moment::NEVER,
-            kill: moment(9),
-        };
-        for message in [
-            Message::Arm(Pid::from_raw(4_000_000)),
-            Message::Lease(limits),
-            Message::Disarm,
-        ] {
+        let limits = Limits { term: Moment::NEVER, kill: moment(9) };
+        for message in
+            [Message::Arm(Pid::from_raw(4_000_000)), Message::Lease(limits), Message::Disarm]
+        {
             assert_eq!(Message::decode(&message.encode()), message);
         }
     }
@@ -420,34 +376,21 @@ mod tests {
         assert_eq!(watch.idle(moment(10)), Some(SLICE));
         assert_eq!(watch.due(moment(20)), Some((group, Signal::SIGTERM)));
         assert_eq!(watch.due(moment(21)), None);
-        watch.told(Message::Lease(Limits {
-            term: moment(40),
-            kill: moment(45),
-        }));
-        assert_eq!(
-            watch.due(moment(25)),
-            Some((group, Signal::SIGKILL)),
-            "no way back"
-        );
+        watch.told(Message::Lease(Limits { term: moment(40), kill: moment(45) }));
+        assert_eq!(watch.due(moment(25)), Some((group, Signal::SIGKILL)), "no way back");
         assert_eq!(watch.due(moment(26)), None);
     }
 
     #[test]
     fn after_a_freeze_of_everything_it_kills_at_once() {
         let mut watch = watching(OnLost::Term);
-        assert_eq!(
-            watch.due(moment(100)),
-            Some((Pid::from_raw(7), Signal::SIGKILL))
-        );
+        assert_eq!(watch.due(moment(100)), Some((Pid::from_raw(7), Signal::SIGKILL)));
     }
 
     #[test]
     fn a_renewal_moves_the_moments() {
         let mut watch = watching(OnLost::Term);
-        watch.told(Message::Lease(Limits {
-            term: moment(40),
-            kill: moment(45),
-        }));
+        watch.told(Message::Lease(Limits { term: moment(40), kill: moment(45) }));
         assert_eq!(watch.due(moment(39)), None);
         assert!(watch.due(moment(40)).is_some());
     }
@@ -456,20 +399,14 @@ mod tests {
     fn alone_it_ends_the_group_at_once_and_within_the_lease() {
         let mut watch = watching(OnLost::Term);
         watch.abandoned(moment(10));
-        assert_eq!(
-            watch.due(moment(10)).map(|(_, signal)| signal),
-            Some(Signal::SIGTERM)
-        );
+        assert_eq!(watch.due(moment(10)).map(|(_, signal)| signal), Some(Signal::SIGTERM));
         assert_eq!(watch.limits.kill, moment(15));
         let mut late = watching(OnLost::Term);
         late.abandoned(moment(23));
         assert_eq!(late.limits.kill, moment(25));
         let mut harsh = watching(OnLost::Kill);
         harsh.abandoned(moment(10));
-        assert_eq!(
-            harsh.due(moment(10)).map(|(_, signal)| signal),
-            Some(Signal::SIGKILL)
-        );
+        assert_eq!(harsh.due(moment(10)).map(|(_, signal)| signal), Some(Signal::SIGKILL));
     }
 
     #[test]

@@ -170,31 +170,17 @@ mod tests {
         let token = FencingToken::new(7).unwrap();
         let mut record = Record::free(token, Nonce::from_random(1));
         let id = HolderId::from_random(1);
-        record.holders.push(Lease::acquired(
-            id,
-            token,
-            TTL,
-            wall(1000),
-            Owner::default(),
-        ));
+        record.holders.push(Lease::acquired(id, token, TTL, wall(1000), Owner::default()));
         record
     }
 
     fn judged(record: &Record, observations: &Observations, now: Moment) -> Verdict {
-        let evidence = Evidence {
-            now,
-            observations,
-            store: None,
-            max_skew: None,
-        };
+        let evidence = Evidence { now, observations, store: None, max_skew: None };
         judge(&record.holders[0], &evidence)
     }
 
     fn at(duration: Duration) -> Moment {
-        Moment {
-            boot: boot(duration),
-            wall: wall(0),
-        }
+        Moment { boot: boot(duration), wall: wall(0) }
     }
 
     #[test]
@@ -209,20 +195,14 @@ mod tests {
 
     #[test]
     fn remaining_counts_by_the_faster_clock_and_stays_at_zero() {
-        let sent = Moment {
-            boot: boot(TTL),
-            wall: wall(1000),
-        };
+        let sent = Moment { boot: boot(TTL), wall: wall(1000) };
         let later = |boot_s: u64, wall_s: i64| Moment {
             boot: sent.boot.plus(Duration::from_secs(boot_s)),
             wall: wall(1000 + wall_s),
         };
         assert_eq!(remaining(TTL, sent, later(10, 10)), Duration::from_secs(17));
         assert_eq!(remaining(TTL, sent, later(10, 26)), Duration::from_secs(1));
-        assert_eq!(
-            remaining(TTL, sent, later(10, -86_400)),
-            Duration::from_secs(17)
-        );
+        assert_eq!(remaining(TTL, sent, later(10, -86_400)), Duration::from_secs(17));
         assert_eq!(remaining(TTL, sent, later(27, 0)), Duration::ZERO);
         assert_eq!(remaining(TTL, sent, later(1, 86_400)), Duration::ZERO);
     }
@@ -242,14 +222,8 @@ mod tests {
         seen.note(&record, boot(first));
         seen.note(&record, boot(first + TTL));
         let end = first + WAIT;
-        assert_eq!(
-            judged(&record, &seen, at(end - STEP)),
-            Verdict::AliveUntil(boot(end))
-        );
-        assert_eq!(
-            judged(&record, &seen, at(end)),
-            Verdict::Expired(Rule::Observation)
-        );
+        assert_eq!(judged(&record, &seen, at(end - STEP)), Verdict::AliveUntil(boot(end)));
+        assert_eq!(judged(&record, &seen, at(end)), Verdict::Expired(Rule::Observation));
     }
 
     #[test]
@@ -259,16 +233,10 @@ mod tests {
         seen.note(&record, boot(Duration::ZERO));
         record.nonce = Nonce::from_random(2);
         seen.note(&record, boot(TTL));
-        assert_eq!(
-            judged(&record, &seen, at(WAIT)),
-            Verdict::Expired(Rule::Observation)
-        );
+        assert_eq!(judged(&record, &seen, at(WAIT)), Verdict::Expired(Rule::Observation));
         record.holders[0].renewals += 1;
         seen.note(&record, boot(TTL));
-        assert_eq!(
-            judged(&record, &seen, at(WAIT)),
-            Verdict::AliveUntil(boot(TTL + WAIT))
-        );
+        assert_eq!(judged(&record, &seen, at(WAIT)), Verdict::AliveUntil(boot(TTL + WAIT)));
     }
 
     #[test]
@@ -277,10 +245,7 @@ mod tests {
         let mut seen = Observations::default();
         seen.note(&record, boot(Duration::ZERO));
         record.holders[0].id = HolderId::from_random(2);
-        assert!(matches!(
-            judged(&record, &seen, at(WAIT)),
-            Verdict::AliveUntil(_)
-        ));
+        assert!(matches!(judged(&record, &seen, at(WAIT)), Verdict::AliveUntil(_)));
     }
 
     fn by_store(store: StoreTime, now: Duration) -> Verdict {
@@ -324,31 +289,15 @@ mod tests {
     #[test]
     fn the_wall_clock_rule_is_off_unless_vouched_for() {
         let observations = Observations::default();
-        let now = Moment {
-            boot: boot(TTL),
-            wall: wall(1_000_000),
-        };
-        let mut evidence = Evidence {
-            now,
-            observations: &observations,
-            store: None,
-            max_skew: None,
-        };
+        let now = Moment { boot: boot(TTL), wall: wall(1_000_000) };
+        let mut evidence =
+            Evidence { now, observations: &observations, store: None, max_skew: None };
         let record = record();
-        assert!(matches!(
-            judge(&record.holders[0], &evidence),
-            Verdict::AliveUntil(_)
-        ));
+        assert!(matches!(judge(&record.holders[0], &evidence), Verdict::AliveUntil(_)));
         evidence.max_skew = Some(Duration::from_secs(5));
-        assert_eq!(
-            judge(&record.holders[0], &evidence),
-            Verdict::Expired(Rule::WallClock)
-        );
+        assert_eq!(judge(&record.holders[0], &evidence), Verdict::Expired(Rule::WallClock));
         evidence.now.wall = wall(1000 + 30 + 5);
         let end = now.boot.plus(Duration::from_micros(1));
-        assert_eq!(
-            judge(&record.holders[0], &evidence),
-            Verdict::AliveUntil(end)
-        );
+        assert_eq!(judge(&record.holders[0], &evidence), Verdict::AliveUntil(end));
     }
 }

@@ -58,10 +58,7 @@ pub fn acquire(
     let Some(found) = found else {
         let mut record = Record::free(intent.above, intent.nonce);
         admit(&mut record, now, intent);
-        return AcquireDecision::Write {
-            record: Box::new(record),
-            takeover: None,
-        };
+        return AcquireDecision::Write { record: Box::new(record), takeover: None };
     };
     if found.lease(intent.id).is_some() {
         return AcquireDecision::Ours;
@@ -76,23 +73,14 @@ pub fn acquire(
     let mut record = found.clone();
     record.retire_holders(how_it_ended, now);
     admit(&mut record, now, intent);
-    AcquireDecision::Write {
-        record: Box::new(record),
-        takeover,
-    }
+    AcquireDecision::Write { record: Box::new(record), takeover }
 }
 
 fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
     record.token = record.token.max(intent.above).next();
     record.nonce = intent.nonce;
     let owner = intent.owner.clone();
-    record.holders.push(Lease::acquired(
-        intent.id,
-        record.token,
-        intent.ttl,
-        now,
-        owner,
-    ));
+    record.holders.push(Lease::acquired(intent.id, record.token, intent.ttl, now, owner));
     if intent.payload.is_some() {
         record.payload.clone_from(&intent.payload);
     }
@@ -100,11 +88,7 @@ fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
 
 /// An entry that a contender finds ended was released, if it only stayed for its minimum hold.
 fn how_it_ended(lease: &Lease) -> End {
-    if lease.released_at.is_some() {
-        Ended::Released.into()
-    } else {
-        Ended::Expired.into()
-    }
+    if lease.released_at.is_some() { Ended::Released.into() } else { Ended::Expired.into() }
 }
 
 /// What a holder that writes again finds.
@@ -130,21 +114,43 @@ pub enum Gone {
         /// Why.
         reason: Option<String>,
     },
+    /// Another process renews it under the same identity: this one, or that one, is a copy.
+    Cloned,
 }
 
-/// Decides on a renewal of the acquisition `id`.
+/// What a holder knows of its own entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Own {
+    /// Which acquisition.
+    pub id: HolderId,
+    /// How often the entry has been renewed, as far as was acknowledged.
+    pub renewals: u64,
+    /// Whether one more renewal may have landed whose outcome is not known.
+    pub unresolved: bool,
+}
+
+impl Own {
+    /// Whether the entry can be this holder's own work. A virtual machine that was cloned while it
+    /// held a lock leaves two processes with one identity and one token, which no fence can tell
+    /// apart: only the count of renewals gives the other away (hazard H22).
+    fn wrote(self, lease: &Lease) -> bool {
+        lease.renewals == self.renewals || (self.unresolved && lease.renewals == self.renewals + 1)
+    }
+}
+
+/// Decides on a renewal of a holder's own lease.
 ///
 /// Renewing never re-creates: an absent record is the caller's to report as lost (hazard H9).
 pub fn renew(
     found: &Record,
-    id: HolderId,
+    own: Own,
     payload: Option<&Payload>,
     nonce: Nonce,
     now: Wall,
 ) -> HolderDecision {
     let mut record = found.clone();
-    let Some(lease) = entry(&mut record, id) else {
-        return HolderDecision::Gone(gone(found, id));
+    let Some(lease) = entry(&mut record, own) else {
+        return HolderDecision::Gone(gone(found, own.id));
     };
     lease.renewals += 1;
     lease.renewed_at = now;
@@ -156,18 +162,18 @@ pub fn renew(
     HolderDecision::Write(Box::new(record))
 }
 
-/// Decides on the release of the acquisition `id`. With `linger`, the rest of its minimum hold,
+/// Decides on the release of a holder's own lease. With `linger`, the rest of its minimum hold,
 /// the entry stays for that long instead of being removed at once.
 pub fn release(
     found: &Record,
-    id: HolderId,
+    own: Own,
     linger: Option<Duration>,
     nonce: Nonce,
     now: Wall,
 ) -> HolderDecision {
     let mut record = found.clone();
-    let Some(lease) = entry(&mut record, id) else {
-        return HolderDecision::Gone(gone(found, id));
+    let Some(lease) = entry(&mut record, own) else {
+        return HolderDecision::Gone(gone(found, own.id));
     };
     match linger {
         Some(rest) => {
@@ -183,25 +189,23 @@ pub fn release(
     HolderDecision::Write(Box::new(record))
 }
 
-/// The entry of an acquisition that has not been given back.
-fn entry(record: &mut Record, id: HolderId) -> Option<&mut Lease> {
+/// A holder's own entry, if it has not been given back.
+fn entry(record: &mut Record, own: Own) -> Option<&mut Lease> {
     record
         .holders
         .iter_mut()
-        .find(|lease| lease.id == id && lease.released_at.is_none())
+        .find(|lease| lease.id == own.id && lease.released_at.is_none() && own.wrote(lease))
 }
 
 fn gone(found: &Record, id: HolderId) -> Gone {
-    if found.lease(id).is_some() {
-        // Only a lingering entry gets here.
-        return Gone::Released;
+    if let Some(lease) = found.lease(id) {
+        return if lease.released_at.is_some() { Gone::Released } else { Gone::Cloned };
     }
     match found.tenure(id) {
         Some(tenure) if tenure.ended == Ended::Released => Gone::Released,
-        Some(tenure) if tenure.ended == Ended::Broken => Gone::Broken {
-            by: tenure.by.clone(),
-            reason: tenure.reason.clone(),
-        },
+        Some(tenure) if tenure.ended == Ended::Broken => {
+            Gone::Broken { by: tenure.by.clone(), reason: tenure.reason.clone() }
+        }
         _ => Gone::TakenOver(found.holders.first().map(|lease| lease.token)),
     }
 }
@@ -210,14 +214,12 @@ fn gone(found: &Record, id: HolderId) -> Gone {
 /// new nonce, without that acquisition's entry. A late write conditioned on the version that this
 /// one replaces can never land (hazard H2).
 pub fn shut_the_door(found: &Record, id: HolderId, nonce: Nonce, now: Wall) -> Record {
-    match release(found, id, None, nonce, now) {
-        HolderDecision::Write(record) => *record,
-        HolderDecision::Gone(_) => {
-            let mut record = found.clone();
-            record.nonce = nonce;
-            record
-        }
+    let mut record = found.clone();
+    if found.lease(id).is_some() {
+        record.retire_holders(|_| Ended::Released.into(), now);
     }
+    record.nonce = nonce;
+    record
 }
 
 /// The record after an operator's break: free, with the counter kept and the tenure remembered as
@@ -230,11 +232,7 @@ pub fn break_lease(
     now: Wall,
 ) -> Record {
     let mut record = found.clone();
-    let end = End {
-        ended: Ended::Broken,
-        by,
-        reason,
-    };
+    let end = End { ended: Ended::Broken, by, reason };
     record.retire_holders(|_| end.clone(), now);
     record.nonce = nonce;
     record
@@ -256,6 +254,10 @@ mod tests {
         HolderId::from_random(number)
     }
 
+    fn own(number: u128) -> Own {
+        Own { id: id(number), renewals: 0, unresolved: false }
+    }
+
     fn nonce(number: u128) -> Nonce {
         Nonce::from_random(number)
     }
@@ -264,11 +266,7 @@ mod tests {
         Acquire {
             id: id(number),
             ttl: TTL,
-            owner: Owner {
-                label: number.to_string(),
-                note: Some("n".into()),
-                ..Owner::default()
-            },
+            owner: Owner { label: number.to_string(), note: Some("n".into()), ..Owner::default() },
             payload: None,
             nonce: nonce(number),
             above: token(100),
@@ -276,10 +274,7 @@ mod tests {
     }
 
     fn now() -> Moment {
-        Moment {
-            boot: Boot::new(Duration::from_secs(9)),
-            wall: Wall::from_micros(5_000_000),
-        }
+        Moment { boot: Boot::new(Duration::from_secs(9)), wall: Wall::from_micros(5_000_000) }
     }
 
     fn decide(found: Option<&Record>, intent: &Acquire) -> AcquireDecision {
@@ -296,16 +291,8 @@ mod tests {
         if let Some(found) = found {
             observations.note(found, now().boot);
         }
-        let now = Moment {
-            boot: now().boot.plus(watched),
-            ..now()
-        };
-        let evidence = Evidence {
-            now,
-            observations: &observations,
-            store: None,
-            max_skew: None,
-        };
+        let now = Moment { boot: now().boot.plus(watched), ..now() };
+        let evidence = Evidence { now, observations: &observations, store: None, max_skew: None };
         acquire(found, &evidence, intent)
     }
 
@@ -369,23 +356,15 @@ mod tests {
     fn a_held_record_is_waited_for_and_then_taken_over() {
         let held = held_by(1);
         let end = now().boot.plus(contender_wait(TTL));
-        assert_eq!(
-            decide(Some(&held), &intent(2)),
-            AcquireDecision::HeldUntil(end)
-        );
+        assert_eq!(decide(Some(&held), &intent(2)), AcquireDecision::HeldUntil(end));
         let decision = decide_after(Some(&held), &intent(2), contender_wait(TTL));
-        let AcquireDecision::Write { record, takeover } = decision else {
-            panic!("expired")
-        };
+        let AcquireDecision::Write { record, takeover } = decision else { panic!("expired") };
         assert_eq!(takeover, Some(Rule::Observation));
         assert_eq!(record.token, held.token.next());
         assert_eq!(record.holders.len(), 1);
         assert_eq!(record.holders[0].id, id(2));
         let tenure = record.tenure(id(1)).unwrap();
-        assert_eq!(
-            (tenure.ended.clone(), tenure.token),
-            (Ended::Expired, held.token)
-        );
+        assert_eq!((tenure.ended.clone(), tenure.token), (Ended::Expired, held.token));
         assert_eq!(tenure.owner.note, None, "notes would fill the history");
     }
 
@@ -398,7 +377,7 @@ mod tests {
     fn renewing_touches_nothing_but_the_own_entry_and_the_nonce() {
         let held = held_by(1);
         let later = now().wall.plus(TTL);
-        let renewed = written(renew(&held, id(1), None, nonce(8), later));
+        let renewed = written(renew(&held, own(1), None, nonce(8), later));
         let mut expected = held.clone();
         expected.nonce = nonce(8);
         expected.holders[0].renewals = 1;
@@ -410,20 +389,14 @@ mod tests {
     #[test]
     fn renewing_can_set_the_payload() {
         let payload = Payload::from_json_str("{\"at\": 3}").unwrap();
-        let renewed = written(renew(
-            &held_by(1),
-            id(1),
-            Some(&payload),
-            nonce(8),
-            now().wall,
-        ));
+        let renewed = written(renew(&held_by(1), own(1), Some(&payload), nonce(8), now().wall));
         assert_eq!(renewed.payload, Some(payload));
     }
 
     #[test]
     fn releasing_frees_the_record_and_keeps_the_counter() {
         let held = held_by(1);
-        let freed = written(release(&held, id(1), None, nonce(8), now().wall));
+        let freed = written(release(&held, own(1), None, nonce(8), now().wall));
         assert!(freed.holders.is_empty());
         assert_eq!(freed.token, held.token);
         assert_eq!(freed.tenure(id(1)).unwrap().ended, Ended::Released);
@@ -433,33 +406,22 @@ mod tests {
     fn a_lingering_entry_excludes_others_for_the_rest_but_is_no_holder() {
         let rest = Duration::from_secs(40);
         let held = held_by(1);
-        let lingering = written(release(&held, id(1), Some(rest), nonce(8), now().wall));
+        let lingering = written(release(&held, own(1), Some(rest), nonce(8), now().wall));
         assert_eq!(lingering.holders[0].ttl, rest);
         assert_eq!(
-            renew(&lingering, id(1), None, nonce(9), now().wall),
+            renew(&lingering, own(1), None, nonce(9), now().wall),
             HolderDecision::Gone(Gone::Released)
         );
-        assert!(matches!(
-            decide(Some(&lingering), &intent(2)),
-            AcquireDecision::HeldUntil(_)
-        ));
+        assert!(matches!(decide(Some(&lingering), &intent(2)), AcquireDecision::HeldUntil(_)));
         let decision = decide_after(Some(&lingering), &intent(2), contender_wait(rest));
-        let AcquireDecision::Write { record, .. } = decision else {
-            panic!("over")
-        };
+        let AcquireDecision::Write { record, .. } = decision else { panic!("over") };
         assert_eq!(record.tenure(id(1)).unwrap().ended, Ended::Released);
     }
 
     #[test]
     fn a_linger_shorter_than_any_ttl_is_rounded_up() {
         let rest = Duration::from_millis(3);
-        let lingering = written(release(
-            &held_by(1),
-            id(1),
-            Some(rest),
-            nonce(8),
-            now().wall,
-        ));
+        let lingering = written(release(&held_by(1), own(1), Some(rest), nonce(8), now().wall));
         assert_eq!(lingering.holders[0].ttl, MIN_TTL);
     }
 
@@ -471,27 +433,40 @@ mod tests {
         let broken = break_lease(&held, by.clone(), reason.clone(), nonce(3), now().wall);
         assert_eq!(broken.token, held.token);
         assert!(broken.holders.is_empty());
-        let freed = written(release(&held, id(1), None, nonce(8), now().wall));
+        let freed = written(release(&held, own(1), None, nonce(8), now().wall));
         let AcquireDecision::Write { record: taken, .. } =
             decide_after(Some(&held), &intent(2), contender_wait(TTL))
         else {
             panic!("expired")
         };
-        let why = |record: &Record| match renew(record, id(1), None, nonce(9), now().wall) {
+        let why = |record: &Record| match renew(record, own(1), None, nonce(9), now().wall) {
             HolderDecision::Gone(gone) => gone,
             HolderDecision::Write(_) => panic!("must not renew"),
         };
         assert_eq!(why(&broken), Gone::Broken { by, reason });
         assert_eq!(why(&freed), Gone::Released);
         assert_eq!(why(&taken), Gone::TakenOver(Some(taken.token)));
-        assert_eq!(
-            why(&Record::free(token(1), nonce(1))),
-            Gone::TakenOver(None)
-        );
+        assert_eq!(why(&Record::free(token(1), nonce(1))), Gone::TakenOver(None));
         assert!(matches!(
-            release(&taken, id(1), None, nonce(9), now().wall),
+            release(&taken, own(1), None, nonce(9), now().wall),
             HolderDecision::Gone(Gone::TakenOver(Some(_)))
         ));
+    }
+
+    #[test]
+    fn an_entry_that_somebody_else_renewed_is_a_clones() {
+        let once = written(renew(&held_by(1), own(1), None, nonce(8), now().wall));
+        let twice = Own { renewals: 1, ..own(1) };
+        let twice = written(renew(&once, twice, None, nonce(9), now().wall));
+        let cloned = HolderDecision::Gone(Gone::Cloned);
+        let doubtful = Own { unresolved: true, ..own(1) };
+        for found in [&once, &twice] {
+            assert_eq!(renew(found, own(1), None, nonce(10), now().wall), cloned);
+            assert_eq!(release(found, own(1), None, nonce(10), now().wall), cloned);
+        }
+        // A renewal of our own may have landed without an answer; two cannot.
+        written(renew(&once, doubtful, None, nonce(10), now().wall));
+        assert_eq!(renew(&twice, doubtful, None, nonce(10), now().wall), cloned);
     }
 
     #[test]
@@ -512,7 +487,13 @@ mod tests {
         let mut record = held_by(1);
         for number in 2..30 {
             let id = record.holders[0].id;
-            let freed = written(release(&record, id, None, nonce(number), now().wall));
+            let freed = written(release(
+                &record,
+                Own { id, renewals: 0, unresolved: false },
+                None,
+                nonce(number),
+                now().wall,
+            ));
             let AcquireDecision::Write { record: next, .. } = decide(Some(&freed), &intent(number))
             else {
                 panic!("free")

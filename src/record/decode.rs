@@ -21,14 +21,8 @@ const MAX_TEXT: usize = 1024;
 
 pub(super) fn record(bytes: &[u8]) -> Result<Record, RecordError> {
     if bytes.len() > MAX_BYTES {
-        let fault = Fault::TooLarge {
-            size: bytes.len() as u64,
-            limit: MAX_BYTES as u64,
-        };
-        return Err(RecordError {
-            path: String::new(),
-            fault,
-        });
+        let fault = Fault::TooLarge { size: bytes.len() as u64, limit: MAX_BYTES as u64 };
+        return Err(RecordError { path: String::new(), fault });
     }
     let document = serde_json::from_slice(bytes).map_err(|error| RecordError {
         path: String::new(),
@@ -49,10 +43,7 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, RecordError> {
     let nonce = fields.parsed::<Nonce>("nonce", "32 hexadecimal digits")?;
     fields.whole("limit", 1..=1, "1")?;
     let holders = fields.list("holders", 1, "at most one holder")?;
-    let holders = holders
-        .into_iter()
-        .map(|entry| lease(entry, token))
-        .collect::<Result<_, _>>()?;
+    let holders = holders.into_iter().map(|entry| lease(entry, token)).collect::<Result<_, _>>()?;
     let payload = match fields.take("payload") {
         None | Some(Value::Null) => None,
         Some(value) => Some(Payload(value)),
@@ -76,13 +67,7 @@ fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordErr
     let token = fields.token("token")?;
     if token > highest {
         let range = "up to the record's own token";
-        return Err(fields.error(
-            "token",
-            Fault::OutOfRange {
-                found: token.to_string(),
-                range,
-            },
-        ));
+        return Err(fields.error("token", Fault::OutOfRange { found: token.to_string(), range }));
     }
     let mode = fields.text("mode", 64)?;
     if mode != "exclusive" {
@@ -168,10 +153,7 @@ impl Fields {
     fn new(path: String, value: Value) -> Result<Self, RecordError> {
         match value {
             Value::Object(map) => Ok(Self { path, map }),
-            other => Err(RecordError {
-                path,
-                fault: unexpected("an object", describe(&other)),
-            }),
+            other => Err(RecordError { path, fault: unexpected("an object", describe(&other)) }),
         }
     }
 
@@ -180,18 +162,11 @@ impl Fields {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     fn error(&self, key: &str, fault: Fault) -> RecordError {
-        RecordError {
-            path: self.path_of(key),
-            fault,
-        }
+        RecordError { path: self.path_of(key), fault }
     }
 
     fn take(&mut self, key: &str) -> Option<Value> {
@@ -199,8 +174,7 @@ impl Fields {
     }
 
     fn required(&mut self, key: &str) -> Result<Value, RecordError> {
-        self.take(key)
-            .ok_or_else(|| self.error(key, Fault::Missing))
+        self.take(key).ok_or_else(|| self.error(key, Fault::Missing))
     }
 
     /// A field that may be absent or null.
@@ -232,28 +206,15 @@ impl Fields {
             None if !value.is_number() => {
                 Err(self.error(key, unexpected("a whole number", found())))
             }
-            _ => Err(self.error(
-                key,
-                Fault::OutOfRange {
-                    found: found(),
-                    range,
-                },
-            )),
+            _ => Err(self.error(key, Fault::OutOfRange { found: found(), range })),
         }
     }
 
     fn token(&mut self, key: &str) -> Result<FencingToken, RecordError> {
         let range = "0 to 2^53 - 2";
         let number = self.whole(key, 0..=FencingToken::MAX.get() - 1, range)?;
-        FencingToken::new(number).ok_or_else(|| {
-            self.error(
-                key,
-                Fault::OutOfRange {
-                    found: number.to_string(),
-                    range,
-                },
-            )
-        })
+        FencingToken::new(number)
+            .ok_or_else(|| self.error(key, Fault::OutOfRange { found: number.to_string(), range }))
     }
 
     fn text(&mut self, key: &str, limit: usize) -> Result<String, RecordError> {
@@ -269,8 +230,7 @@ impl Fields {
 
     fn parsed<T: FromStr>(&mut self, key: &str, expected: &'static str) -> Result<T, RecordError> {
         let text = self.text(key, 128)?;
-        text.parse()
-            .map_err(|_| self.error(key, unexpected(expected, format!("{text:?}"))))
+        text.parse().map_err(|_| self.error(key, unexpected(expected, format!("{text:?}"))))
     }
 
     fn time(&mut self, key: &str) -> Result<Wall, RecordError> {

@@ -14,14 +14,8 @@ pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
             return Ok(bytes);
         }
         if first_tenure == record.history.len() {
-            let fault = Fault::TooLarge {
-                size: bytes.len() as u64,
-                limit: MAX_BYTES as u64,
-            };
-            return Err(RecordError {
-                path: String::new(),
-                fault,
-            });
+            let fault = Fault::TooLarge { size: bytes.len() as u64, limit: MAX_BYTES as u64 };
+            return Err(RecordError { path: String::new(), fault });
         }
         first_tenure += 1;
     }

@@ -169,10 +169,7 @@ impl Record {
             self.history.push(Tenure {
                 id: lease.id,
                 token: lease.token,
-                owner: Owner {
-                    note: None,
-                    ..lease.owner
-                },
+                owner: Owner { note: None, ..lease.owner },
                 from: lease.acquired_at,
                 to: at,
                 ended: end.ended,
@@ -197,11 +194,7 @@ pub(crate) struct End {
 
 impl From<Ended> for End {
     fn from(ended: Ended) -> Self {
-        Self {
-            ended,
-            by: None,
-            reason: None,
-        }
+        Self { ended, by: None, reason: None }
     }
 }
 
@@ -289,11 +282,7 @@ pub enum Fault {
 }
 
 fn at_path(path: &str) -> String {
-    if path.is_empty() {
-        String::new()
-    } else {
-        format!("{path}: ")
-    }
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
 }
 
 /// Any serialisable view as indented JSON.

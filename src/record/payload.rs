@@ -36,14 +36,16 @@ impl Payload {
         let payload = Self(value.map_err(|error| {
             Error::new(ErrorKind::InvalidOptions, "the payload is not JSON").caused_by(error)
         })?);
-        let size = payload.to_json().len();
+        let text = payload.to_json();
+        // As deep as it will lie in the record: what no reader could parse must not be written.
+        if serde_json::from_str::<serde_json::Value>(&format!("[{text}]")).is_err() {
+            return Err(Error::new(ErrorKind::InvalidOptions, "the payload is nested too deeply"));
+        }
+        let size = text.len();
         if size > Self::MAX_BYTES {
             return Err(Error::new(
                 ErrorKind::InvalidOptions,
-                format!(
-                    "a payload of {size} bytes is over the {} allowed",
-                    Self::MAX_BYTES
-                ),
+                format!("a payload of {size} bytes is over the {} allowed", Self::MAX_BYTES),
             ));
         }
         Ok(payload)

@@ -1,9 +1,10 @@
 //! The HTTP connector of the stores that the library opens: it feeds what it sees of every
 //! exchange into [`Facts`], and the dates into the [`StoreClock`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
+use http::uri::Authority;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
@@ -11,13 +12,15 @@ use object_store::client::{
 };
 
 use super::facts::{Facts, NoAnswer};
-use super::time::StoreClock;
+use super::time::{RESOLUTION, StoreClock};
 use crate::clock::{Clock, Wall};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     clock: Arc<dyn Clock>,
     store_clock: Arc<StoreClock>,
+    /// Where the store is, once a request has gone there.
+    store: Arc<OnceLock<Option<Authority>>>,
     credentials: CredentialTrouble,
 }
 
@@ -28,10 +31,7 @@ pub(crate) struct CredentialTrouble(Arc<Mutex<Option<String>>>);
 
 impl CredentialTrouble {
     pub(crate) fn get(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, trouble: Option<String>) {
@@ -44,6 +44,7 @@ impl Connector {
         Self {
             clock,
             store_clock: Arc::default(),
+            store: Arc::default(),
             credentials: CredentialTrouble::default(),
         }
     }
@@ -56,10 +57,7 @@ impl Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Observer {
-            client,
-            connector: self.clone(),
-        }))
+        Ok(HttpClient::new(Observer { client, connector: self.clone() }))
     }
 }
 
@@ -73,11 +71,10 @@ struct Observer {
 impl HttpService for Observer {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Some(facts) = request.extensions().get::<Facts>().cloned() else {
-            return self.fetch_credentials(request).await;
+            return self.unaccompanied(request).await;
         };
-        let Connector {
-            clock, store_clock, ..
-        } = &self.connector;
+        let Connector { clock, store_clock, store, .. } = &self.connector;
+        store.get_or_init(|| request.uri().authority().cloned());
         facts.update(|seen| {
             seen.sends += 1;
             // Until an answer comes: what a caller concludes that stops waiting for it.
@@ -89,7 +86,8 @@ impl HttpService for Observer {
         let received = clock.now().boot;
         match &answer {
             Ok(response) => {
-                let now = date_of(response).and_then(|date| store_clock.note(date, sent, received));
+                let now = date_of(response)
+                    .and_then(|date| store_clock.note(date, RESOLUTION, sent, received));
                 facts.update(|seen| {
                     seen.no_answer = None;
                     seen.status = Some(response.status().as_u16());
@@ -106,20 +104,22 @@ impl HttpService for Observer {
 }
 
 impl Observer {
-    async fn fetch_credentials(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    /// A request of `object_store`'s own: a listing, or one for credentials.
+    async fn unaccompanied(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let store = self.connector.store.get().and_then(Option::as_ref);
+        if store.is_some() && store == request.uri().authority() {
+            return self.client.execute(request).await;
+        }
         let host = request.uri().host().unwrap_or_default().to_owned();
         // What stands if the caller stops waiting.
         let trouble = &self.connector.credentials;
-        trouble.set(Some(format!(
-            "no answer from {host}, which was asked for credentials"
-        )));
+        trouble.set(Some(format!("no answer from {host}, which was asked for credentials")));
         let answer = self.client.execute(request).await;
         trouble.set(match &answer {
             Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(format!(
-                "{host}, asked for credentials, said {}",
-                response.status()
-            )),
+            Ok(response) => {
+                Some(format!("{host}, asked for credentials, said {}", response.status()))
+            }
             Err(error) => Some(format!("{host}, asked for credentials: {error}")),
         });
         answer

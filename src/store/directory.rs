@@ -3,6 +3,7 @@
 mod file;
 mod list;
 mod place;
+mod record;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -48,9 +49,9 @@ const READ_ATTEMPTS: u32 = 8;
 /// - Every write has its own random `ETag`, equal bodies or not. A file put there or
 ///   edited by hand has an `ETag` derived from its identity, times and content, so that
 ///   updates based on its earlier state are refused.
-/// - A write that returned survives a power failure, as far as the disk keeps its
-///   promises, and every write is decided on a state that does. A *read* takes no lock,
-///   and may show a write some milliseconds before that write is durable.
+/// - A write that succeeded survives a power failure, as far as the disk keeps its
+///   promises, and so does the state on which it was decided. A *read*, like a refusal,
+///   takes no lock and may rest on a write some milliseconds before that is durable.
 /// - `last_modified` is the file system's time when the body was written: within the call,
 ///   give or take a tick of at most 10 ms. It precedes the wait for other writers.
 ///
@@ -61,7 +62,10 @@ const READ_ATTEMPTS: u32 = 8;
 /// - A bound on waiting: a process stopped (`SIGSTOP`) between compare and rename holds up
 ///   the directory's other writers. One that dies does not.
 /// - Anything on file systems whose `flock` excludes only the processes of one machine, if
-///   several machines write.
+///   several machines write, or whose names and attributes are cached (NFS: mount with
+///   `lookupcache=none,noac`). Where inode numbers change by themselves, as on some FUSE
+///   file systems, `ETag`s do so too and updates are refused.
+/// - A file's owner, mode or hard links: every write makes a new file.
 ///
 /// # Symbolic links
 ///
@@ -93,17 +97,12 @@ impl DirectoryStore {
     /// [`Error::Generic`] if `root` is not a directory, [`Error::PermissionDenied`] if it
     /// may not be made or entered.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let inner = Inner {
-            root: Root::open(&root.into())?,
-            swept: Mutex::default(),
-        };
+        let inner = Inner { root: Root::open(&root.into())?, swept: Mutex::default() };
         // A store that may only be read is still of use.
         if let Err(error) = inner.now() {
             tracing::debug!(root = %inner.root.path().display(), %error, "not sweeping");
         }
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The file system's present time, read from a file made for the purpose: comparable
@@ -186,8 +185,7 @@ impl ObjectStore for DirectoryStore {
     /// [`Error::NotFound`] for directories and the store's own files, too.
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let location = location.clone();
-        self.blocking(move |inner| inner.get(&location, &options))
-            .await
+        self.blocking(move |inner| inner.get(&location, &options)).await
     }
 
     /// Yields [`Error::NotFound`] for an object that is not there.
@@ -201,9 +199,7 @@ impl ObjectStore for DirectoryStore {
                 let store = store.clone();
                 async move {
                     let location = location?;
-                    store
-                        .blocking(move |inner| inner.delete(&location).map(|()| location))
-                        .await
+                    store.blocking(move |inner| inner.delete(&location).map(|()| location)).await
                 }
             })
             .buffered(10)
@@ -214,9 +210,7 @@ impl ObjectStore for DirectoryStore {
         let store = self.clone();
         let prefix = prefix.cloned().unwrap_or_default();
         stream::once(async move {
-            let listed = store
-                .blocking(move |inner| list::all(&inner.root, &prefix))
-                .await?;
+            let listed = store.blocking(move |inner| list::all(&inner.root, &prefix)).await?;
             Ok::<_, Error>(stream::iter(listed.into_iter().map(Ok)))
         })
         .try_flatten()
@@ -225,8 +219,7 @@ impl ObjectStore for DirectoryStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let prefix = prefix.cloned().unwrap_or_default();
-        self.blocking(move |inner| list::level(&inner.root, &prefix))
-            .await
+        self.blocking(move |inner| list::level(&inner.root, &prefix)).await
     }
 
     /// Copies the attributes as well.
@@ -240,8 +233,7 @@ impl ObjectStore for DirectoryStore {
             attributes: source.attributes.clone(),
             ..PutOptions::default()
         };
-        self.put_opts(to, source.bytes().await?.into(), options)
-            .await?;
+        self.put_opts(to, source.bytes().await?.into(), options).await?;
         Ok(())
     }
 }
@@ -270,11 +262,7 @@ impl Inner {
             staged.publish(&lock, &target).map_err(failed)?;
         }
         self.sweep(directory, now);
-        Ok(PutResult {
-            e_tag: Some(e_tag),
-            version: None,
-            extensions: Default::default(),
-        })
+        Ok(PutResult { e_tag: Some(e_tag), version: None, extensions: Default::default() })
     }
 
     /// Whether `mode` allows a write to `target` as it is now.
@@ -316,10 +304,7 @@ impl Inner {
             Err(Error::NotFound { .. }) => "there is no object".to_owned(),
             Err(error) => return Err(error),
         };
-        Err(Error::Precondition {
-            path: location.to_string(),
-            source: source.into(),
-        })
+        Err(Error::Precondition { path: location.to_string(), source: source.into() })
     }
 
     fn get(&self, location: &Path, options: &GetOptions) -> Result<GetResult> {
@@ -411,9 +396,7 @@ impl MultipartUpload for Upload {
     async fn complete(&mut self) -> Result<PutResult> {
         let payload = std::mem::take(&mut self.parts).into_iter().collect();
         let attributes = self.attributes.clone();
-        self.store
-            .put_opts(&self.location, payload, attributes.into())
-            .await
+        self.store.put_opts(&self.location, payload, attributes.into()).await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -427,7 +410,7 @@ fn parent(file: &FilePath) -> &FilePath {
 }
 
 fn encoded(attributes: &Attributes) -> Result<BTreeMap<String, String>> {
-    file::encode_attributes(attributes).map_err(|attribute| Error::NotSupported {
+    record::encode_attributes(attributes).map_err(|attribute| Error::NotSupported {
         source: format!("{STORE} cannot keep the attribute {attribute:?}").into(),
     })
 }

@@ -20,10 +20,7 @@ pub(crate) struct StoreNow {
 
 /// Why there was no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(any(feature = "aws", feature = "azure", feature = "gcp")),
-    allow(dead_code)
-)]
+#[cfg_attr(not(any(feature = "aws", feature = "azure", feature = "gcp")), allow(dead_code))]
 pub(crate) enum NoAnswer {
     /// The connection was never made: the store has not seen the request.
     NeverConnected,

@@ -62,10 +62,7 @@ pub(crate) enum Content {
         last_modified: Option<Wall>,
     },
     /// Something that is not understood.
-    Unreadable {
-        error: RecordError,
-        version: Version,
-    },
+    Unreadable { error: RecordError, version: Version },
 }
 
 /// What a poll found.
@@ -87,7 +84,8 @@ pub(crate) enum Swap {
     Won {
         /// What it is called now.
         version: Version,
-        /// Taken before the attempt that landed was sent (or the first, if it is not known which).
+        /// Taken before the first attempt was sent, whichever of them landed. Later attempts carry
+        /// the first one's times, and nobody may trust the lease for longer than those say.
         sent: Moment,
     },
     /// It did not and never will: this is there instead.
@@ -164,18 +162,9 @@ impl LockStore {
 
     async fn get(&self, key: &Path, known: Option<&Version>, limit: Duration) -> Result<Polled> {
         let if_none_match = known.and_then(|version| version.e_tag.clone());
-        let answer = self
-            .requests
-            .get(key, if_none_match, MAX_BYTES, limit)
-            .await;
+        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;
         let received = self.clock.now().boot;
-        let read = |content, now| {
-            Ok(Polled::Changed(Box::new(Read {
-                content,
-                received,
-                now,
-            })))
-        };
+        let read = |content, now| Ok(Polled::Changed(Box::new(Read { content, received, now })));
         let (got, now) = match answer {
             Ok(answer) => answer,
             Err(Failure::NotModified { now }) => return Ok(Polled::Unchanged { now }),
@@ -184,7 +173,7 @@ impl LockStore {
         };
         let version = Version::of(&got.meta);
         // Some servers answer a conditional read with 200 and the same version.
-        if known == Some(&version) {
+        if known.is_some_and(|known| known.is(&version)) {
             return Ok(Polled::Unchanged { now });
         }
         let content = match decode(&got) {
@@ -217,16 +206,11 @@ impl LockStore {
     ) -> Result<Swap> {
         let body = encode(record)?;
         let mut backoff = Backoff::new(RETRYING, Arc::clone(&self.rng));
-        let mut first_sent = None;
+        let sent = self.clock.now();
         // Set once an attempt may have reached the store.
         let mut doubt = false;
         for attempt in 1.. {
-            let sent = self.clock.now();
-            let first_sent = *first_sent.get_or_insert(sent);
-            let failure = match self
-                .put(key, expected, body.clone(), patience.request)
-                .await
-            {
+            let failure = match self.put(key, expected, body.clone(), patience.request).await {
                 Ok(version) => return Ok(Swap::Won { version, sent }),
                 Err(failure) => failure,
             };
@@ -249,10 +233,7 @@ impl LockStore {
                 Ok(read) => match self.recognise(&read, expected, record.nonce) {
                     Landed::Ours(version) => {
                         telemetry::ambiguity_resolved("won");
-                        return Ok(Swap::Won {
-                            version,
-                            sent: first_sent,
-                        });
+                        return Ok(Swap::Won { version, sent });
                     }
                     Landed::Other => {
                         if unclear {
@@ -294,15 +275,12 @@ impl LockStore {
 
     fn recognise(&self, read: &Read, expected: Option<&Version>, nonce: Nonce) -> Landed {
         match (&read.content, expected) {
-            (
-                Content::Record {
-                    record, version, ..
-                },
-                _,
-            ) if record.nonce == nonce => Landed::Ours(version.clone()),
+            (Content::Record { record, version, .. }, _) if record.nonce == nonce => {
+                Landed::Ours(version.clone())
+            }
             (Content::Absent, None) => Landed::NotYet,
             (Content::Record { version, .. } | Content::Unreadable { version, .. }, Some(old))
-                if version == old =>
+                if version.is(old) =>
             {
                 Landed::NotYet
             }
@@ -335,20 +313,18 @@ impl LockStore {
             (Attribute::ContentType, "application/json".into()),
             (Attribute::CacheControl, "no-store".into()),
         ];
-        let result = self
-            .requests
-            .put(key, PutPayload::from_bytes(body), mode, attributes, limit)
-            .await?;
-        let version = Version {
-            e_tag: result.e_tag,
-            version: result.version,
-        };
+        let result =
+            self.requests.put(key, PutPayload::from_bytes(body), mode, attributes, limit).await?;
+        let version = Version { e_tag: result.e_tag, version: result.version };
         if version.e_tag.is_none() && version.version.is_none() {
-            return Err(Failure::Unclear(
-                "the store acknowledged a write without an ETag".into(),
-            ));
+            return Err(Failure::Unclear("the store acknowledged a write without an ETag".into()));
         }
         Ok(version)
+    }
+
+    /// Whether nothing is left to check before writing.
+    pub(crate) fn is_known_fit(&self) -> bool {
+        self.fitness.is_known()
     }
 
     /// Refuses a store that does not honour conditional writes: once per store and process, before
@@ -360,12 +336,23 @@ impl LockStore {
         self.fitness.ensure(self).await
     }
 
-    /// The store's time, if that can be found out; asks the store where no answer has told.
-    pub(crate) async fn now(&self, read: &Read, limit: Duration) -> Option<StoreNow> {
+    /// The store's time, where an answer does not tell it but it can be asked for; may cost
+    /// requests.
+    pub(crate) async fn ask_time(&self, limit: Duration) -> Option<StoreNow> {
+        self.time.ask(self, limit).await
+    }
+
+    /// The store's time at a read, as far as it costs nothing to find out.
+    pub(crate) async fn time_to_show(&self, read: &Read, limit: Duration) -> Option<StoreNow> {
         match read.now {
-            Some(now) => Some(now),
-            None => self.time.ask(self, limit).await,
+            None if self.time.is_free() => self.time.ask(self, limit).await,
+            known => known,
         }
+    }
+
+    /// The store's time by the stamp of a scratch object, whatever answers say.
+    pub(crate) async fn probe_time(&self, limit: Duration) -> Option<StoreNow> {
+        probe::probe_time(self, limit).await
     }
 
     /// What must be added to an age by the store's clock for the resolution of its stamps.
@@ -396,29 +383,31 @@ enum Landed {
 
 impl Version {
     fn of(meta: &ObjectMeta) -> Self {
-        Self {
-            e_tag: meta.e_tag.clone(),
-            version: meta.version.clone(),
-        }
+        Self { e_tag: meta.e_tag.clone(), version: meta.version.clone() }
+    }
+
+    /// Whether both name the same write. Some stores tell the version in one kind of answer only.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let agree = |a: &Option<String>, b: &Option<String>| match (a, b) {
+            (Some(a), Some(b)) => Some(a == b),
+            _ => None,
+        };
+        let e_tags = agree(&self.e_tag, &other.e_tag);
+        let versions = agree(&self.version, &other.version);
+        e_tags.or(versions) == Some(true) && versions != Some(false)
     }
 }
 
 impl From<Version> for UpdateVersion {
     fn from(version: Version) -> Self {
-        Self {
-            e_tag: version.e_tag,
-            version: version.version,
-        }
+        Self { e_tag: version.e_tag, version: version.version }
     }
 }
 
 fn encode(record: &Record) -> Result<Bytes> {
     record.encode().map(Bytes::from).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidOptions,
-            "the lock's record cannot be written",
-        )
-        .caused_by(error)
+        Error::new(ErrorKind::InvalidOptions, "the lock's record cannot be written")
+            .caused_by(error)
     })
 }
 
@@ -427,10 +416,7 @@ fn decode(got: &request::Got) -> Result<Record, RecordError> {
         Some(body) => Record::decode(body),
         None => Err(RecordError {
             path: String::new(),
-            fault: Fault::TooLarge {
-                size: got.meta.size,
-                limit: MAX_BYTES as u64,
-            },
+            fault: Fault::TooLarge { size: got.meta.size, limit: MAX_BYTES as u64 },
         }),
     }
 }

@@ -1,6 +1,7 @@
 //! From a URL to a [`LockStore`].
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
@@ -12,6 +13,7 @@ use super::LockStore;
 use super::directory::DirectoryStore;
 use super::probe::{Fitness, LastProbe, TimeSource};
 use super::request::Requests;
+use super::time::StoreClock;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rng::Randomness;
@@ -32,17 +34,12 @@ pub(crate) struct Opening {
 /// The URL or an option is not understood, or a directory cannot be used.
 pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String)> {
     let mut url = Url::parse(text).map_err(|error| {
-        bad_url(
-            text,
-            "it is not a URL such as s3://bucket/prefix or file:///directory",
-        )
-        .caused_by(error)
+        bad_url(text, "it is not a URL such as s3://bucket/prefix or file:///directory")
+            .caused_by(error)
     })?;
     // Options in the URL are the user's last word.
-    let in_url: Vec<_> = url
-        .query_pairs()
-        .map(|(key, value)| (key.into_owned(), value.into_owned()))
-        .collect();
+    let in_url: Vec<_> =
+        url.query_pairs().map(|(key, value)| (key.into_owned(), value.into_owned())).collect();
     opening.options.extend(in_url);
     url.set_query(None);
     url.set_fragment(None);
@@ -50,11 +47,7 @@ pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String
 
     let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|error| {
         let known = "known are s3, gs, az, abfs, abfss, file and memory";
-        bad_url(
-            &printable,
-            &format!("its scheme or form is not known ({known})"),
-        )
-        .caused_by(error)
+        bad_url(&printable, &format!("its scheme or form is not known ({known})")).caused_by(error)
     })?;
     let store = match scheme {
         ObjectStoreScheme::Local => directory(&url, opening)?,
@@ -90,7 +83,7 @@ pub(crate) fn object_store(
     no_options(&opening, "a store that you built yourself")?;
     let requests = Requests::unobserved(objects, Arc::clone(&opening.clock));
     let time = TimeSource::Probe(LastProbe::default());
-    let fitness = fitness(&opening);
+    let fitness = fitness(&opening, None);
     let store = assemble(requests, &Path::default(), time, fitness, opening)?;
     Ok((store, printable))
 }
@@ -98,10 +91,7 @@ pub(crate) fn object_store(
 fn directory(url: &Url, opening: Opening) -> Result<LockStore> {
     no_options(&opening, "file://")?;
     let root = url.to_file_path().map_err(|()| {
-        bad_url(
-            url.as_str(),
-            "the path of a file:// URL must be absolute and on this machine",
-        )
+        bad_url(url.as_str(), "the path of a file:// URL must be absolute and on this machine")
     })?;
     let objects = DirectoryStore::open(&root).map_err(|error| {
         let kind = match error {
@@ -111,24 +101,18 @@ fn directory(url: &Url, opening: Opening) -> Result<LockStore> {
         let message = format!("the directory {} cannot hold locks", root.display());
         Error::new(kind, message).caused_by(error)
     })?;
-    let requests = Requests::unobserved(Arc::new(objects.clone()), Arc::clone(&opening.clock));
-    let time = TimeSource::Directory(objects);
-    assemble(
-        requests,
-        &Path::default(),
-        time,
-        Fitness::vouched(),
-        opening,
-    )
+    let requests = Requests::local(Arc::new(objects.clone()), Arc::clone(&opening.clock));
+    let time = TimeSource::Directory(objects, StoreClock::default());
+    assemble(requests, &Path::default(), time, Fitness::vouched(), opening)
 }
 
 fn memory(path: &Path, opening: Opening) -> Result<LockStore> {
     no_options(&opening, "memory://")?;
-    let requests = Requests::unobserved(Arc::new(InMemory::new()), Arc::clone(&opening.clock));
+    let requests = Requests::local(Arc::new(InMemory::new()), Arc::clone(&opening.clock));
     assemble(
         requests,
         path,
-        TimeSource::OwnWallClock,
+        TimeSource::OwnWallClock(StoreClock::default()),
         Fitness::vouched(),
         opening,
     )
@@ -154,12 +138,16 @@ fn assemble(
     })
 }
 
-fn fitness(opening: &Opening) -> Fitness {
-    if opening.check {
-        Fitness::unknown()
-    } else {
-        Fitness::vouched()
+/// The check is made once per store and process; `url` tells stores apart, if there is one.
+fn fitness(opening: &Opening, url: Option<&Url>) -> Fitness {
+    if !opening.check {
+        return Fitness::vouched();
     }
+    Fitness::unknown(url.map(|url| {
+        let mut hasher = DefaultHasher::new();
+        (url, &opening.options, &opening.prefix).hash(&mut hasher);
+        hasher.finish()
+    }))
 }
 
 fn no_options(opening: &Opening, store: &str) -> Result<()> {
@@ -173,10 +161,7 @@ fn no_options(opening: &Opening, store: &str) -> Result<()> {
 }
 
 fn bad_url(url: &str, fault: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidUrl,
-        format!("the store URL {url:?} cannot be used: {fault}"),
-    )
+    Error::new(ErrorKind::InvalidUrl, format!("the store URL {url:?} cannot be used: {fault}"))
 }
 
 /// The URL without what may be secret.
@@ -208,7 +193,7 @@ mod cloud {
         for (key, value) in configuration(&opening.options)? {
             builder = builder.with_config(key, value);
         }
-        finish(builder.build(), connector, path, opening)
+        finish(builder.build(), connector, url, path, opening)
     }
 
     #[cfg(feature = "azure")]
@@ -221,7 +206,7 @@ mod cloud {
         for (key, value) in configuration(&opening.options)? {
             builder = builder.with_config(key, value);
         }
-        finish(builder.build(), connector, path, opening)
+        finish(builder.build(), connector, url, path, opening)
     }
 
     #[cfg(feature = "gcp")]
@@ -234,37 +219,31 @@ mod cloud {
         for (key, value) in configuration(&opening.options)? {
             builder = builder.with_config(key, value);
         }
-        finish(builder.build(), connector, path, opening)
+        finish(builder.build(), connector, url, path, opening)
     }
 
     fn finish<S: ObjectStore>(
         built: object_store::Result<S>,
         connector: Connector,
+        url: &Url,
         path: &Path,
         opening: Opening,
     ) -> Result<LockStore> {
         let objects = built.map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidUrl,
-                "the store's URL or options are incomplete or wrong",
-            )
-            .caused_by(error)
+            Error::new(ErrorKind::InvalidUrl, "the store's URL or options are incomplete or wrong")
+                .caused_by(error)
         })?;
         let clock = Arc::clone(&opening.clock);
         let credentials = connector.credential_trouble();
         let requests = Requests::observed(Arc::new(objects), clock, credentials);
-        let fitness = fitness(&opening);
+        let fitness = fitness(&opening, Some(url));
         assemble(requests, path, TimeSource::Answers, fitness, opening)
     }
 
     /// `object_store` repeats requests for three minutes by itself, far longer than a lease, and
     /// then reports about the last of them. [`LockStore::swap`] does it better.
     fn no_retries() -> RetryConfig {
-        RetryConfig {
-            max_retries: 0,
-            retry_timeout: Duration::ZERO,
-            ..RetryConfig::default()
-        }
+        RetryConfig { max_retries: 0, retry_timeout: Duration::ZERO, ..RetryConfig::default() }
     }
 
     /// The options with their keys understood. An unknown one is refused, not ignored.
@@ -275,11 +254,8 @@ mod cloud {
         let mut known = Vec::with_capacity(options.len());
         for (key, value) in options {
             let parsed = key.to_ascii_lowercase().parse().map_err(|error: K::Err| {
-                Error::new(
-                    ErrorKind::InvalidUrl,
-                    format!("unknown store option {key:?}"),
-                )
-                .caused_by(error)
+                Error::new(ErrorKind::InvalidUrl, format!("unknown store option {key:?}"))
+                    .caused_by(error)
             })?;
             known.push((parsed, value.clone()));
         }

@@ -1,6 +1,7 @@
 //! Questions to a store that no lock is involved in: does it honour conditions, what time is it
 //! there?
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,14 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::path::Path;
-use object_store::{Attribute, ObjectStoreExt, PutMode, PutPayload};
 
 use super::directory::DirectoryStore;
 use super::facts::StoreNow;
 use super::request::Failure;
-use super::time::{RESOLUTION, TOLERANCE};
+use super::time::{RESOLUTION, StoreClock, TOLERANCE};
 use super::{LockStore, Version};
-use crate::clock::{Boot, Wall};
+use crate::clock::{Boot, Wall, timeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::SCRATCH;
 
@@ -24,29 +24,41 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How many writers race. Some stores honour the headers one at a time but not atomically: only a
 /// race shows it. More would be slow on stores that serialise writers of one key.
 const RACERS: usize = 4;
+/// How often a check is repeated that found out too little, and after which pause.
+const ROUNDS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(1100);
+/// File systems stamp with a clock that ticks every 10 ms at the slowest.
+const FILE_TICK: Duration = Duration::from_millis(10);
+/// Our own readings are rounded to a microsecond.
+const WALL_TICK: Duration = Duration::from_micros(1);
 
 /// Whether the store has been found fit to hold locks.
 #[derive(Debug)]
 pub(crate) struct Fitness {
     known: AtomicBool,
     checking: tokio::sync::Mutex<()>,
+    /// Tells the store from others in this process, where it was opened by its URL.
+    identity: Option<u64>,
 }
 
+/// The stores that this process has found fit.
+static FIT: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
 impl Fitness {
-    /// Nothing is known yet.
-    pub(crate) fn unknown() -> Self {
-        Self {
-            known: AtomicBool::new(false),
-            checking: tokio::sync::Mutex::new(()),
-        }
+    /// To be found out, unless this process has checked the store of this identity before.
+    pub(crate) fn unknown(identity: Option<u64>) -> Self {
+        let fit = FIT.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = identity.is_some_and(|identity| fit.contains(&identity));
+        Self { known: AtomicBool::new(known), checking: tokio::sync::Mutex::new(()), identity }
     }
 
     /// The store is fit by construction, or the user vouches for it.
     pub(crate) fn vouched() -> Self {
-        Self {
-            known: AtomicBool::new(true),
-            checking: tokio::sync::Mutex::new(()),
-        }
+        Self { known: AtomicBool::new(true), ..Self::unknown(None) }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     pub(super) async fn ensure(&self, store: &LockStore) -> Result<()> {
@@ -59,6 +71,9 @@ impl Fitness {
         }
         check(store).await?;
         self.known.store(true, Ordering::Release);
+        if let Some(identity) = self.identity {
+            FIT.lock().unwrap_or_else(PoisonError::into_inner).insert(identity);
+        }
         Ok(())
     }
 }
@@ -66,39 +81,68 @@ impl Fitness {
 /// Races creates and then updates of a scratch object: of each at most one may succeed, and later
 /// ones none.
 async fn check(store: &LockStore) -> Result<()> {
-    let key = scratch_key(store, "check");
-    let verdict = race(store, &key).await;
-    // Best effort: an object left behind is small and is no lock.
-    let _ = store.requests.objects().delete(&key).await;
-    verdict
+    for round in 1.. {
+        let key = scratch_key(store, "check");
+        let found = race(store, &key).await;
+        store.requests.delete(&key, LIMIT).await;
+        match found? {
+            Found::Fit => return Ok(()),
+            // Stores that take one write a second of an object refuse some of a race.
+            Found::Nothing if round < ROUNDS => {
+                store.clock.sleep_until(store.clock.now().boot.plus(PAUSE)).await;
+            }
+            Found::Nothing => break,
+            Found::RefusesAll => {
+                let message = "the store refuses every conditional update: it cannot hold locks";
+                return Err(Error::new(ErrorKind::UnfitStore, message));
+            }
+        }
+    }
+    let message = "the store's honouring of conditional writes could not be checked: it answered \
+                   too few of them clearly";
+    Err(Error::new(ErrorKind::Unavailable, message))
 }
 
-async fn race(store: &LockStore, key: &Path) -> Result<()> {
-    let created = write_at_once(store, key, None, RACERS).await?;
-    refuse_more_than_one(&created, "If-None-Match", "create an object that exists")?;
+/// What a race has shown that found no fault.
+enum Found {
+    Fit,
+    /// Too little was answered clearly.
+    Nothing,
+    /// Every update was refused, clearly.
+    RefusesAll,
+}
+
+async fn race(store: &LockStore, key: &Path) -> Result<Found> {
+    let creates = write_at_once(store, key, None, RACERS).await?;
+    creates.at_most_one("If-None-Match", "create an object that exists")?;
+    let Some(current) = read_version(store, key).await? else { return Ok(Found::Nothing) };
     let again = write_at_once(store, key, None, 1).await?;
-    if !again.is_empty() {
-        return Err(unfit("If-None-Match", "create an object that exists"));
-    }
-    let current = read_version(store, key).await?;
-    let updated = write_at_once(store, key, Some(&current), RACERS).await?;
-    refuse_more_than_one(&updated, "If-Match", "update from the same version")?;
-    if updated.is_empty() && read_version(store, key).await? == current {
-        let message = "the store refuses every conditional update: it cannot hold locks";
-        return Err(Error::new(ErrorKind::UnfitStore, message));
+    again.none("If-None-Match", "create an object that exists")?;
+
+    let updates = write_at_once(store, key, Some(&current), RACERS).await?;
+    updates.at_most_one("If-Match", "update from the same version")?;
+    let moved = read_version(store, key).await?.is_some_and(|version| !version.is(&current));
+    if !moved {
+        return Ok(if updates.unclear { Found::Nothing } else { Found::RefusesAll });
     }
     let stale = write_at_once(store, key, Some(&current), 1).await?;
-    if !stale.is_empty() {
-        return Err(unfit("If-Match", "update from a version that is gone"));
-    }
-    Ok(())
+    stale.none("If-Match", "update from a version that is gone")?;
+    Ok(if again.unclear || stale.unclear { Found::Nothing } else { Found::Fit })
 }
 
-fn refuse_more_than_one(winners: &[Version], header: &str, what: &str) -> Result<()> {
-    if winners.len() > 1 {
-        Err(unfit(header, what))
-    } else {
-        Ok(())
+/// How writes made at the same time ended.
+struct Outcomes {
+    won: usize,
+    unclear: bool,
+}
+
+impl Outcomes {
+    fn at_most_one(&self, header: &str, what: &str) -> Result<()> {
+        if self.won > 1 { Err(unfit(header, what)) } else { Ok(()) }
+    }
+
+    fn none(&self, header: &str, what: &str) -> Result<()> {
+        if self.won > 0 { Err(unfit(header, what)) } else { Ok(()) }
     }
 }
 
@@ -112,42 +156,41 @@ fn unfit(header: &str, what: &str) -> Error {
     )
 }
 
-/// Writes different bodies at the same time; the versions of those that succeeded.
+/// Writes different bodies at the same time.
 async fn write_at_once(
     store: &LockStore,
     key: &Path,
     expected: Option<&Version>,
     racers: usize,
-) -> Result<Vec<Version>> {
+) -> Result<Outcomes> {
     let writes = (0..racers).map(|_| {
         let body = format!("{{\"leaselock\": \"{:032x}\"}}", store.rng.bits());
         store.put(key, expected, Bytes::from(body), LIMIT)
     });
-    let mut winners = Vec::new();
+    let mut outcomes = Outcomes { won: 0, unclear: false };
     for result in join_all(writes).await {
         match result {
-            Ok(version) => winners.push(version),
-            // An unclear answer proves nothing against the store.
-            Err(Failure::Refused(_) | Failure::Unclear(_)) => {}
+            Ok(_) => outcomes.won += 1,
+            Err(Failure::Refused(_)) => {}
+            // No clear answer proves nothing against the store.
+            Err(Failure::Unclear(_)) => outcomes.unclear = true,
             Err(failure) => return Err(failure.into_error(key)),
         }
     }
-    Ok(winners)
+    Ok(outcomes)
 }
 
-async fn read_version(store: &LockStore, key: &Path) -> Result<Version> {
-    let got = store.requests.get(key, None, usize::MAX, LIMIT).await;
-    let (got, _) = got.map_err(|failure| failure.into_error(key))?;
-    Ok(Version::of(&got.meta))
+async fn read_version(store: &LockStore, key: &Path) -> Result<Option<Version>> {
+    match store.requests.get(key, None, usize::MAX, LIMIT).await {
+        Ok((got, _)) => Ok(Some(Version::of(&got.meta))),
+        Err(Failure::Absent { .. }) => Ok(None),
+        Err(failure) => Err(failure.into_error(key)),
+    }
 }
 
 fn scratch_key(store: &LockStore, what: &str) -> Path {
     let name = format!("{what}-{:032x}", store.rng.bits());
-    store
-        .prefix
-        .parts()
-        .chain([SCRATCH.into(), name.into()])
-        .collect()
+    store.prefix.parts().chain([SCRATCH.into(), name.into()]).collect()
 }
 
 /// Where the store's time comes from.
@@ -156,19 +199,19 @@ pub(crate) enum TimeSource {
     /// From the `Date` of every answer, at no extra request.
     Answers,
     /// This process stamps the objects itself, with its own wall clock.
-    OwnWallClock,
+    OwnWallClock(StoreClock),
     /// From the file system, which may be another machine's.
-    Directory(DirectoryStore),
+    Directory(DirectoryStore, StoreClock),
     /// From the stamp of an object written for the purpose.
     Probe(LastProbe),
 }
 
 /// The store's time as the last probe found it.
 #[derive(Debug, Default)]
-pub(crate) struct LastProbe(Mutex<Option<StoreNow>>);
-
-/// File systems stamp with a clock that ticks every 10 ms at the slowest.
-const FILE_TICK: Duration = Duration::from_millis(10);
+pub(crate) struct LastProbe {
+    last: Mutex<Option<StoreNow>>,
+    clock: StoreClock,
+}
 
 /// How long a probe's answer is carried on by our own clock.
 const PROBE_LASTS: Duration = Duration::from_secs(10 * 60);
@@ -179,38 +222,37 @@ impl TimeSource {
     pub(super) fn margin(&self) -> Duration {
         match self {
             Self::Answers | Self::Probe(_) => RESOLUTION + TOLERANCE,
-            Self::OwnWallClock | Self::Directory(_) => Duration::ZERO,
+            Self::OwnWallClock(_) | Self::Directory(..) => Duration::ZERO,
         }
+    }
+
+    /// Whether asking costs no request.
+    pub(super) fn is_free(&self) -> bool {
+        !matches!(self, Self::Probe(_))
     }
 
     pub(super) async fn ask(&self, store: &LockStore, limit: Duration) -> Option<StoreNow> {
         let asked = store.clock.now();
         match self {
             Self::Answers => None,
-            Self::OwnWallClock => Some(StoreNow {
-                at_least: asked.wall,
-                at_most: asked.wall,
-                at: asked.boot,
-            }),
-            Self::Directory(directory) => {
-                let time = directory.store_time().await.inspect_err(
+            Self::OwnWallClock(clock) => clock.note(asked.wall, WALL_TICK, asked.boot, asked.boot),
+            Self::Directory(directory, clock) => {
+                let time = timeout(&*store.clock, limit, directory.store_time()).await.ok()?;
+                let time = time.inspect_err(
                     |error| tracing::debug!(%error, "the file system did not tell its time"),
                 );
                 let stamp = Wall::from_micros(time.ok()?.timestamp_micros());
-                let at = store.clock.now().boot;
-                let at_most = stamp.plus(FILE_TICK).plus(at.since(asked.boot));
-                Some(StoreNow {
-                    at_least: stamp,
-                    at_most,
-                    at,
-                })
+                clock.note(stamp, FILE_TICK, asked.boot, store.clock.now().boot)
             }
-            Self::Probe(last) => match last.carried_to(store.clock.now().boot) {
+            Self::Probe(probe) => match probe.carried_to(asked.boot) {
                 Some(now) => Some(now),
                 None => {
                     let now = probe_time(store, limit).await;
-                    *last.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
-                    now
+                    let trusted = now.and_then(|now| {
+                        probe.clock.note(now.at_least, RESOLUTION, asked.boot, now.at)
+                    });
+                    *probe.last.lock().unwrap_or_else(PoisonError::into_inner) = trusted;
+                    trusted
                 }
             },
         }
@@ -219,7 +261,7 @@ impl TimeSource {
 
 impl LastProbe {
     fn carried_to(&self, now: Boot) -> Option<StoreNow> {
-        let last = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let last = (*self.last.lock().unwrap_or_else(PoisonError::into_inner))?;
         let passed = now.since(last.at);
         (passed < PROBE_LASTS).then(|| StoreNow {
             at_least: last.at_least.plus(passed - passed / 1000),
@@ -230,21 +272,14 @@ impl LastProbe {
 }
 
 /// Writes a scratch object and reads its stamp.
-async fn probe_time(store: &LockStore, limit: Duration) -> Option<StoreNow> {
+pub(super) async fn probe_time(store: &LockStore, limit: Duration) -> Option<StoreNow> {
     let key = scratch_key(store, "time");
     let sent = store.clock.now().boot;
-    let attributes = [
-        (Attribute::ContentType, "text/plain".into()),
-        (Attribute::CacheControl, "no-store".into()),
-    ];
-    let body = PutPayload::from_static(b"what time is it?\n");
-    let written = store
-        .requests
-        .put(&key, body, PutMode::Create, attributes, limit)
-        .await;
+    let body = Bytes::from_static(b"what time is it?\n");
+    let written = store.put(&key, None, body, limit).await;
     let read = store.requests.get(&key, None, 1024, limit).await;
     let received = store.clock.now().boot;
-    let _ = store.requests.objects().delete(&key).await;
+    store.requests.delete(&key, limit).await;
     written.ok()?;
     let (got, _) = read.ok()?;
     let stamp = super::plausible(&got.meta)?;

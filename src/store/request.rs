@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{
-    Attribute, AttributeValue, GetOptions, ObjectMeta, ObjectStore, PutMode, PutOptions,
-    PutPayload, PutResult,
+    Attribute, AttributeValue, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, PutResult,
 };
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
@@ -33,6 +33,12 @@ pub(crate) enum Failure {
     Refused(Cause),
     /// No clear answer: the request may have been applied, or may yet be.
     Unclear(Cause),
+    /// The store denies access.
+    Denied {
+        /// Whether an earlier copy of the request may have been applied.
+        applied_before: bool,
+        cause: Cause,
+    },
     /// The request was not applied and never will be.
     NotApplied {
         kind: ErrorKind,
@@ -58,17 +64,25 @@ pub(crate) struct Requests {
     clock: Arc<dyn Clock>,
     /// Whether our connector sees the requests.
     observed: bool,
+    /// Whether the store is of a kind that never repeats a request by itself.
+    ours: bool,
     #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
     credentials: Option<CredentialTrouble>,
 }
 
 impl Requests {
+    /// Requests to a store without exchanges: a directory, or memory.
+    pub(crate) fn local(objects: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { ours: true, ..Self::unobserved(objects, clock) }
+    }
+
     /// Requests to a store whose exchanges cannot be observed.
     pub(crate) fn unobserved(objects: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
         Self {
             objects,
             clock,
             observed: false,
+            ours: false,
             #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
             credentials: None,
         }
@@ -81,12 +95,7 @@ impl Requests {
         clock: Arc<dyn Clock>,
         credentials: CredentialTrouble,
     ) -> Self {
-        Self {
-            objects,
-            clock,
-            observed: true,
-            credentials: Some(credentials),
-        }
+        Self { objects, clock, observed: true, ours: true, credentials: Some(credentials) }
     }
 
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
@@ -101,37 +110,22 @@ impl Requests {
         most: usize,
         limit: Duration,
     ) -> Result<(Got, Option<StoreNow>), Failure> {
-        let kind = if if_none_match.is_some() {
-            "poll"
-        } else {
-            "get"
-        };
+        let kind = if if_none_match.is_some() { "poll" } else { "get" };
         let facts = Facts::default();
         let extensions = facts.extensions();
-        let options = GetOptions {
-            if_none_match,
-            extensions,
-            ..GetOptions::default()
-        };
+        let options = GetOptions { if_none_match, extensions, ..GetOptions::default() };
         let work = async {
             let result = self.objects.get_opts(key, options).await?;
             let meta = result.meta.clone();
             let fits = meta.size <= most as u64;
-            let body = if fits {
-                Some(result.bytes().await?)
-            } else {
-                None
-            };
+            let body = if fits { Some(result.bytes().await?) } else { None };
             Ok(Got { meta, body })
         };
-        let got = self
-            .send(kind, &facts, limit, work)
-            .await
-            .map_err(|failure| match failure {
-                // A read's answer is what it says.
-                Failure::Refused(cause) => Failure::Unclear(cause),
-                other => other,
-            })?;
+        let got = self.send(kind, &facts, limit, work).await.map_err(|failure| match failure {
+            // A read's answer is what it says.
+            Failure::Refused(cause) => Failure::Unclear(cause),
+            other => other,
+        })?;
         Ok((got, facts.seen().now))
     }
 
@@ -145,11 +139,7 @@ impl Requests {
         limit: Duration,
     ) -> Result<PutResult, Failure> {
         let facts = Facts::default();
-        let kind = if mode == PutMode::Create {
-            "create"
-        } else {
-            "update"
-        };
+        let kind = if mode == PutMode::Create { "create" } else { "update" };
         let options = PutOptions {
             mode,
             attributes: attributes.into_iter().collect(),
@@ -157,12 +147,16 @@ impl Requests {
             ..PutOptions::default()
         };
         let work = self.objects.put_opts(key, body, options);
-        self.send(kind, &facts, limit, work)
-            .await
-            .map_err(|failure| match failure {
-                Failure::Absent { .. } => Failure::Refused("there is nothing to update".into()),
-                other => other,
-            })
+        self.send(kind, &facts, limit, work).await.map_err(|failure| match failure {
+            Failure::Absent { .. } => Failure::Refused("there is nothing to update".into()),
+            other => other,
+        })
+    }
+
+    /// Deletes a scratch object; best effort, as what stays behind is small and no lock.
+    pub(crate) async fn delete(&self, key: &Path, limit: Duration) {
+        let deleted = timeout(&*self.clock, limit, self.objects.delete(key)).await;
+        tracing::trace!(%key, ?deleted, "deleted a scratch object");
     }
 
     async fn send<T>(
@@ -183,13 +177,7 @@ impl Requests {
     /// What an error means that no facts are known about.
     pub(crate) fn explain(&self, error: object_store::Error) -> Failure {
         // One send, without an answer: nothing can be concluded from it.
-        self.meaning(
-            error,
-            Seen {
-                sends: 1,
-                ..Seen::default()
-            },
-        )
+        self.meaning(error, Seen { sends: 1, ..Seen::default() })
     }
 
     fn meaning(&self, error: object_store::Error, seen: Seen) -> Failure {
@@ -211,10 +199,9 @@ impl Requests {
                 message: "a symbolic link leads out of the store's directory",
                 cause: error.into(),
             },
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Failure::NotApplied {
-                kind: ErrorKind::PermissionDenied,
-                passing: false,
-                message: "the store denied access",
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Failure::Denied {
+                // A client that repeats requests by itself may have had the first one applied.
+                applied_before: !self.observed && !self.ours || seen.sends > 1,
                 cause: error.into(),
             },
             E::NotImplemented { .. } | E::NotSupported { .. } => Failure::NotApplied {
@@ -246,37 +233,29 @@ impl Requests {
         }
         match seen {
             Seen { sends: 0, .. } => self.no_credentials(cause),
-            Seen {
-                no_answer: Some(NoAnswer::NeverConnected),
-                sends: 1,
-                ..
-            } => Failure::NotApplied {
-                kind: ErrorKind::Unavailable,
-                passing: true,
-                message: "no connection to the store",
-                cause,
-            },
-            Seen {
-                status: Some(300..400),
-                sends: 1,
-                ..
-            } => Failure::NotApplied {
+            Seen { no_answer: Some(NoAnswer::NeverConnected), sends: 1, .. } => {
+                Failure::NotApplied {
+                    kind: ErrorKind::Unavailable,
+                    passing: true,
+                    message: "no connection to the store",
+                    cause,
+                }
+            }
+            Seen { status: Some(300..400), sends: 1, .. } => Failure::NotApplied {
                 kind: ErrorKind::InvalidUrl,
                 passing: false,
                 message: "the store sent us elsewhere: region or endpoint are probably wrong",
                 cause,
             },
-            // Among them expired tokens and a wrong region, as S3 reports them.
-            Seen {
-                status: Some(400),
-                sends: 1,
-                ..
-            } => Failure::NotApplied {
-                kind: ErrorKind::PermissionDenied,
-                passing: false,
-                message: "the store rejected the request",
-                cause,
-            },
+            Seen { status: Some(400), sends: 1, .. } => {
+                let denied = mentions(&*cause, CREDENTIALS_REJECTED);
+                Failure::NotApplied {
+                    kind: if denied { ErrorKind::PermissionDenied } else { ErrorKind::Unavailable },
+                    passing: !denied,
+                    message: "the store rejected the request",
+                    cause,
+                }
+            }
             _ => Failure::Unclear(cause),
         }
     }
@@ -286,7 +265,7 @@ impl Requests {
         if let Some(trouble) = self.credentials.as_ref().and_then(CredentialTrouble::get) {
             return Failure::NotApplied {
                 kind: ErrorKind::MissingCredentials,
-                passing: true,
+                passing: false,
                 message: "there are no credentials for the store",
                 cause: trouble.into(),
             };
@@ -303,7 +282,11 @@ impl Requests {
 impl Failure {
     /// Whether the store may have applied a write that failed like this.
     pub(crate) fn may_have_been_applied(&self) -> bool {
-        !matches!(self, Self::NotApplied { .. })
+        match self {
+            Self::NotApplied { .. } => false,
+            Self::Denied { applied_before, .. } => *applied_before,
+            _ => true,
+        }
     }
 
     /// Whether even the answer is missing or says nothing.
@@ -315,6 +298,7 @@ impl Failure {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::NotApplied { passing, .. } => *passing,
+            Self::Denied { .. } => false,
             _ => true,
         }
     }
@@ -322,21 +306,21 @@ impl Failure {
     /// The error for a caller.
     pub(crate) fn into_error(self, key: &Path) -> Error {
         match self {
-            Self::NotApplied {
-                kind,
-                message,
-                cause,
-                ..
-            } => Error::new(kind, format!("{message} ({key})")).caused_by(cause),
+            Self::NotApplied { kind, message, cause, .. } => {
+                Error::new(kind, format!("{message} ({key})")).caused_by(cause)
+            }
+            Self::Denied { cause, .. } => {
+                Error::new(ErrorKind::PermissionDenied, format!("the store denied access ({key})"))
+                    .caused_by(cause)
+            }
             Self::Unclear(cause) | Self::Refused(cause) => Error::new(
                 ErrorKind::Unavailable,
                 format!("no clear answer from the store ({key})"),
             )
             .caused_by(cause),
-            Self::NotModified { .. } | Self::Absent { .. } => Error::new(
-                ErrorKind::Unavailable,
-                format!("the store has nothing at {key}"),
-            ),
+            Self::NotModified { .. } | Self::Absent { .. } => {
+                Error::new(ErrorKind::Unavailable, format!("the store has nothing at {key}"))
+            }
         }
     }
 
@@ -346,17 +330,22 @@ impl Failure {
             Self::Absent { .. } => "absent",
             Self::Refused(_) => "refused",
             Self::Unclear(_) => "unclear",
+            Self::Denied { .. } => "denied",
             Self::NotApplied { .. } => "not_applied",
         }
     }
 }
 
-/// How stores say that it is not the object that is missing.
-const BUCKET_ABSENT: &[&str] = &[
-    "NoSuchBucket",
-    "ContainerNotFound",
-    "bucket does not exist",
-    "container does not exist",
+/// How stores say that it is not the object that is missing. With the markup, so that a key of
+/// such a name does not look like it.
+const BUCKET_ABSENT: &[&str] = &[">NoSuchBucket<", ">ContainerNotFound<"];
+/// What S3 answers with 400 though it means 403.
+const CREDENTIALS_REJECTED: &[&str] = &[
+    ">ExpiredToken<",
+    ">InvalidToken<",
+    ">TokenRefreshRequired<",
+    ">AuthorizationHeaderMalformed<",
+    ">RequestTimeTooSkewed<",
 ];
 
 fn mentions(error: &(dyn StdError + 'static), words: &[&str]) -> bool {

@@ -28,11 +28,17 @@ struct State {
 }
 
 impl StoreClock {
-    /// Takes note of an answer that was stamped with `date` (whole seconds, rounded down) some
+    /// Takes note of an answer that was stamped with `date` (rounded down to `resolution`) some
     /// time between `sent` and `received`; `None` while front ends disagree.
-    pub(crate) fn note(&self, date: Wall, sent: Boot, received: Boot) -> Option<StoreNow> {
+    pub(crate) fn note(
+        &self,
+        date: Wall,
+        resolution: Duration,
+        sent: Boot,
+        received: Boot,
+    ) -> Option<StoreNow> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at_most = date.plus(RESOLUTION).plus(received.since(sent));
+        let at_most = date.plus(resolution).plus(received.since(sent));
         let (mut low, mut high) = (offset(date, received), offset(at_most, received));
         if let Some((old_low, old_high, at)) = state.offset {
             let drift = micros(received.since(at) / DRIFT);
@@ -48,14 +54,8 @@ impl StoreClock {
             }
         }
         state.offset = Some((low, high, received));
-        let trusted = state
-            .disagreed
-            .is_none_or(|at| received.since(at) > DISTRUST);
-        trusted.then_some(StoreNow {
-            at_least: date,
-            at_most,
-            at: received,
-        })
+        let trusted = state.disagreed.is_none_or(|at| received.since(at) > DISTRUST);
+        trusted.then_some(StoreNow { at_least: date, at_most, at: received })
     }
 }
 
@@ -81,9 +81,7 @@ mod tests {
 
     #[test]
     fn an_answer_bounds_the_time_from_both_sides() {
-        let now = StoreClock::default()
-            .note(date(1000), boot(500), boot(700))
-            .unwrap();
+        let now = StoreClock::default().note(date(1000), RESOLUTION, boot(500), boot(700)).unwrap();
         assert_eq!(now.at_least, date(1000));
         assert_eq!(now.at_most, Wall::from_micros(1_001_200_000));
         assert_eq!(now.at, boot(700));
@@ -96,37 +94,31 @@ mod tests {
             let at = step * 37;
             // The store's clock stands 5,000.4 s before ours began.
             let stamp = date((5_000_400 + at as i64) / 1000);
-            assert!(
-                clock.note(stamp, boot(at), boot(at + 3)).is_some(),
-                "{step}"
-            );
+            assert!(clock.note(stamp, RESOLUTION, boot(at), boot(at + 3)).is_some(), "{step}");
         }
     }
 
     #[test]
     fn front_ends_that_disagree_are_not_believed_for_an_hour() {
         let clock = StoreClock::default();
-        assert!(clock.note(date(1000), boot(0), boot(10)).is_some());
-        assert!(clock.note(date(1009), boot(100), boot(110)).is_none());
-        assert!(clock.note(date(1009), boot(200), boot(210)).is_none());
+        assert!(clock.note(date(1000), RESOLUTION, boot(0), boot(10)).is_some());
+        assert!(clock.note(date(1009), RESOLUTION, boot(100), boot(110)).is_none());
+        assert!(clock.note(date(1009), RESOLUTION, boot(200), boot(210)).is_none());
         let later = 2 * 60 * 60 * 1000;
-        assert!(
-            clock
-                .note(date(1009 + 7200), boot(later), boot(later + 10))
-                .is_some()
-        );
+        assert!(clock.note(date(1009 + 7200), RESOLUTION, boot(later), boot(later + 10)).is_some());
     }
 
     #[test]
     fn slow_drift_is_no_disagreement() {
         let clock = StoreClock::default();
-        assert!(clock.note(date(0), boot(0), boot(1)).is_some());
+        assert!(clock.note(date(0), RESOLUTION, boot(0), boot(1)).is_some());
         // Ten hours later the store is 20 s ahead of where our clock would have it.
         let hours = 10 * 3600;
         assert!(
             clock
                 .note(
                     date(hours + 20),
+                    RESOLUTION,
                     boot(hours as u64 * 1000),
                     boot(hours as u64 * 1000 + 1)
                 )

@@ -91,8 +91,7 @@ fn what_cmd_leaves_in_its_group_is_ended_before_the_release() {
     let script = "(trap '' TERM; while :; do sleep 0.02; done) & echo $! > stubborn
         sleep 1000 & echo $! > meek
         exit 5";
-    let output =
-        place.output(&["run", "--kill-grace", "200ms", "a", "--", "sh", "-c", script]);
+    let output = place.output(&["run", "--kill-grace", "200ms", "a", "--", "sh", "-c", script]);
     assert_code(&output, 5);
     assert!(!lives(pid_in(&place.file("meek"))));
     assert!(!lives(pid_in(&place.file("stubborn"))));

@@ -65,18 +65,20 @@ struct Contest<'a> {
     succeeded: Mutex<BTreeSet<u64>>,
     /// Exits that only a disturbed run has: 120, 121, or death by KILL.
     disturbed: AtomicUsize,
+    /// How often trouble hit somebody whose increment was under way.
+    hits: AtomicUsize,
 }
 
 impl Contest<'_> {
     fn ttl(&self) -> Duration {
         // A renewal must have time even where racing for one key is slow.
-        Duration::from_secs(if self.backend == Backend::Seaweedfs { 6 } else { 2 })
+        Duration::from_secs(if self.backend == Backend::Seaweedfs { 4 } else { 2 })
     }
 
     fn duration(&self) -> Duration {
         match self.trouble {
-            Trouble::None => Duration::from_secs(8),
-            Trouble::Killer | Trouble::Freezer => self.ttl() * 8,
+            Trouble::None => Duration::from_secs(5),
+            Trouble::Killer | Trouble::Freezer => self.ttl() * 4,
         }
     }
 
@@ -106,8 +108,8 @@ impl Contest<'_> {
     }
 
     fn once(&self, round: usize) {
-        // Some are so long that a frozen wrapper's lease ends meanwhile.
-        let long = self.trouble == Trouble::Freezer && round.is_multiple_of(4);
+        // Some are so long that the lease of a killed or frozen wrapper ends meanwhile.
+        let long = self.trouble != Trouble::None && round.is_multiple_of(4);
         let sleep = if long { self.ttl() * 5 / 4 } else { Duration::from_millis(20) };
         let ttl = humantime::format_duration(self.ttl()).to_string();
         let mut command = leaselock(self.url, self.files.path());
@@ -166,14 +168,27 @@ impl Contest<'_> {
 
     /// Every second time the one whose increment is under way, otherwise any.
     fn victim(&self, turn: usize, signal: Signal) -> Option<i32> {
+        let end = boot() + self.ttl() / 4;
+        while turn.is_multiple_of(2) && boot() < end {
+            let wrappers = self.wrappers.lock().unwrap();
+            if let Some(inside) = self.inside().filter(|pid| wrappers.contains(pid)) {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                kill(Pid::from_raw(inside), signal).unwrap();
+                return Some(inside);
+            }
+            drop(wrappers);
+            thread::sleep(Duration::from_millis(1));
+        }
         let wrappers = self.wrappers.lock().unwrap();
-        let inside = fs::read_link(self.files.path().join("inside")).ok();
-        let inside = inside.and_then(|mark| mark.to_str()?.split(':').nth(1)?.parse().ok());
-        let victim = inside
-            .filter(|pid| turn.is_multiple_of(2) && wrappers.contains(pid))
-            .or_else(|| wrappers.iter().nth(turn * 7 % wrappers.len().max(1)).copied())?;
+        let victim = *wrappers.iter().nth(turn * 7 % wrappers.len().max(1))?;
         kill(Pid::from_raw(victim), signal).unwrap();
         Some(victim)
+    }
+
+    /// The wrapper whose increment is under way.
+    fn inside(&self) -> Option<i32> {
+        let mark = fs::read_link(self.files.path().join("inside")).ok()?;
+        mark.to_str()?.split(':').nth(1)?.parse().ok()
     }
 
     fn signal(&self, pid: i32, signal: Signal) {
@@ -199,8 +214,10 @@ impl Contest<'_> {
         assert!(lost.is_empty(), "increments were lost: {lost:?}");
         // A test in which nothing happened proves nothing.
         let disturbed = self.disturbed.load(Ordering::Relaxed);
+        let hits = self.hits.load(Ordering::Relaxed);
         eprintln!(
-            "{} {:?}: {} increments, {} of them reported, {disturbed} runs disturbed",
+            "{} {:?}: {} increments, {} of them reported, {disturbed} runs disturbed, \
+             {hits} inside",
             self.backend,
             self.trouble,
             written.len(),
@@ -209,7 +226,7 @@ impl Contest<'_> {
         assert!(written.len() >= self.backend.max_racers());
         match self.trouble {
             Trouble::None => assert_eq!(written.len(), succeeded.len()),
-            Trouble::Killer | Trouble::Freezer => assert!(disturbed > 0),
+            Trouble::Killer | Trouble::Freezer => assert!(disturbed > 0 && hits > 0),
         }
     }
 }
@@ -234,6 +251,7 @@ fn contest(backend: Backend, trouble: Trouble) {
         over: AtomicBool::new(false),
         succeeded: Mutex::default(),
         disturbed: AtomicUsize::new(0),
+        hits: AtomicUsize::new(0),
     }
     .run();
 }

@@ -17,7 +17,8 @@ fn holder(place: &Place, lock: &str) -> Running {
 #[test]
 fn the_code_of_cmd_or_128_and_its_signal() {
     let place = Place::new();
-    for (script, code) in [("true", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
+    for (script, code) in [("true", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
         assert_code(&place.output(&["run", "a", "--", "sh", "-c", script]), code);
     }
     assert_eq!(place.state("a"), "free");

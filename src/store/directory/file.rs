@@ -26,42 +26,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::{Attribute, AttributeValue, Attributes, PutPayload};
-use rustix::fs::{FlockOperation, OFlags, XattrFlags};
+use object_store::{Attributes, PutPayload};
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-/// Names which begin so belong to the store and are never objects.
-pub(super) const RESERVED: &str = ".leaselock-";
+use crate::rng::{Randomness, SystemRandomness};
+
+use super::record::{Fnv128, RESERVED, Record, modified, sidecar_path};
 
 const LOCK_NAME: &str = ".leaselock-dir.lock";
 const LOCK_TEXT: &[u8] = b"Lock of this directory's writers. Keep it while the store is in use.\n";
 const TEMPORARY_SUFFIX: &str = ".tmp";
-const SIDECAR_SUFFIX: &str = ".meta";
-const XATTR_NAME: &str = "user.leaselock.object";
-
-/// Enough for an ordinary record, then Linux's limit. The kernel clears a buffer of the
-/// size that is asked for.
-const XATTR_SIZES: [usize; 2] = [2 * 1024, 64 * 1024];
 
 /// A writer needs milliseconds between creating its temporary file and the rename.
 const STALE_AFTER_SECONDS: i64 = 10 * 60;
-
-/// What is kept about an object beside its body, with the file it was written for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    etag: String,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    attributes: BTreeMap<String, String>,
-}
-
-impl Record {
-    fn fits(&self, meta: &Metadata) -> bool {
-        (self.inode, self.size, self.modified) == (meta.ino(), meta.size(), modified(meta))
-    }
-}
 
 /// An object as it was when opened: the open file keeps its inode, whatever happens to
 /// the name meanwhile.
@@ -90,16 +68,12 @@ impl Snapshot {
             if !meta.is_file() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "not a plain file"));
             }
-            let record = match read_xattr(&file)?.filter(|record| record.fits(&meta)) {
-                Some(record) => Some(record),
-                None => read_sidecar(path, &meta)?,
-            };
-            if let Some(record) = record {
+            if let Some(record) = Record::find(&file, path, &meta)? {
                 return Ok(Self {
                     file,
                     meta,
-                    etag: record.etag,
-                    attributes: decode_attributes(record.attributes),
+                    etag: record.etag.clone(),
+                    attributes: record.into_attributes(),
                 });
             }
             // A sidecar may by now describe only newer files. As this file is held open, its
@@ -133,21 +107,11 @@ impl Snapshot {
         digest.update(&meta.dev().to_le_bytes());
         digest.update(&meta.ino().to_le_bytes());
         digest.update(&meta.size().to_le_bytes());
-        for time in [
-            modified(&meta).0,
-            modified(&meta).1,
-            meta.ctime(),
-            meta.ctime_nsec(),
-        ] {
+        for time in [modified(&meta).0, modified(&meta).1, meta.ctime(), meta.ctime_nsec()] {
             digest.update(&time.to_le_bytes());
         }
         digest.update(&body);
-        Ok(Self {
-            file,
-            meta,
-            etag: quoted(digest.0),
-            attributes: Attributes::new(),
-        })
+        Ok(Self { file, meta, etag: quoted(digest.0), attributes: Attributes::new() })
     }
 }
 
@@ -165,19 +129,10 @@ pub(super) struct Staged {
 impl Staged {
     /// An empty file in `directory`, on no name that can be an object.
     pub(super) fn create(directory: &Path) -> io::Result<Self> {
-        let path = directory.join(format!(
-            "{RESERVED}{:032x}{TEMPORARY_SUFFIX}",
-            random_bits()
-        ));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        let staged = Self {
-            path,
-            file,
-            sidecar: None,
-        };
+        let path =
+            directory.join(format!("{RESERVED}{:032x}{TEMPORARY_SUFFIX}", SystemRandomness.bits()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let staged = Self { path, file, sidecar: None };
         flock(&staged.file, FlockOperation::LockExclusive)?;
         Ok(staged)
     }
@@ -203,19 +158,9 @@ impl Staged {
             let _ = self.file.set_modified(time);
         }
         let meta = self.file.metadata()?;
-        let etag = quoted(random_bits());
-        let record = Record {
-            etag: etag.clone(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: modified(&meta),
-            attributes,
-        };
-        let json = serde_json::to_vec(&record)?;
-        let stored = rustix::fs::fsetxattr(&self.file, XATTR_NAME, &json, XattrFlags::empty());
-        // Whatever the reason for a refusal, the sidecar does as well; a failing disk shows
-        // in the fsync.
-        self.sidecar = stored.is_err().then_some(record);
+        let etag = quoted(SystemRandomness.bits());
+        let record = Record::new(etag.clone(), &meta, attributes);
+        self.sidecar = (!record.attach(&self.file)?).then_some(record);
         // Not fdatasync, which need not write extended attributes or times.
         self.file.sync_all()?;
         Ok(etag)
@@ -228,12 +173,13 @@ impl Staged {
     /// After an error the object is either the old or the new one.
     pub(super) fn publish(self, lock: &DirectoryLock, target: &Path) -> io::Result<()> {
         if let Some(record) = &self.sidecar {
-            publish_sidecar(record, lock, target)?;
+            announce(record, lock, target)?;
         }
         fs::rename(&self.path, target)?;
         // Inside the lock: the next writer must not build on a rename that a power failure
-        // could still undo.
-        sync_directory(&lock.directory)
+        // could still undo. The object is there by now, whatever becomes of this: no error may
+        // look as if it were not.
+        sync_directory(&lock.directory).map_err(io::Error::other)
     }
 }
 
@@ -245,10 +191,10 @@ impl Drop for Staged {
 }
 
 /// Announces the file that `target` is about to become, beside the one that it is.
-fn publish_sidecar(record: &Record, lock: &DirectoryLock, target: &Path) -> io::Result<()> {
+fn announce(record: &Record, lock: &DirectoryLock, target: &Path) -> io::Result<()> {
     let mut records = vec![record.clone()];
     match fs::symlink_metadata(target) {
-        Ok(meta) => records.extend(read_sidecar(target, &meta)?),
+        Ok(meta) => records.extend(Record::find_in_sidecar(target, &meta)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -275,19 +221,12 @@ impl DirectoryLock {
     /// Waits for the lock of `directory`, which lies in `root`.
     pub(super) fn take(directory: &Path, root: &Path) -> io::Result<Self> {
         let file = open_with(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false),
+            OpenOptions::new().read(true).write(true).create(true).truncate(false),
             &directory.join(LOCK_NAME),
             OFlags::NOFOLLOW,
         )?;
         flock(&file, FlockOperation::LockExclusive)?;
-        let lock = Self {
-            file,
-            directory: directory.to_owned(),
-        };
+        let lock = Self { file, directory: directory.to_owned() };
         // Whoever made a directory may have died before making it durable. The first to
         // lock it does so for all, and the text in the lock file says that it was done.
         if lock.file.metadata()?.size() == 0 {
@@ -345,87 +284,6 @@ fn stale(path: &Path, now: i64) -> io::Result<bool> {
     Ok(old && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
-/// Attributes in the form in which they are kept, or the first that has none.
-pub(super) fn encode_attributes(
-    attributes: &Attributes,
-) -> Result<BTreeMap<String, String>, Attribute> {
-    let mut encoded = BTreeMap::new();
-    for (attribute, value) in attributes {
-        let key = match attribute {
-            Attribute::ContentDisposition => "content-disposition".to_owned(),
-            Attribute::ContentEncoding => "content-encoding".to_owned(),
-            Attribute::ContentLanguage => "content-language".to_owned(),
-            Attribute::ContentType => "content-type".to_owned(),
-            Attribute::CacheControl => "cache-control".to_owned(),
-            Attribute::StorageClass => "storage-class".to_owned(),
-            Attribute::Metadata(name) => format!("metadata:{name}"),
-            other => return Err(other.clone()),
-        };
-        encoded.insert(key, value.to_string());
-    }
-    Ok(encoded)
-}
-
-fn decode_attributes(encoded: BTreeMap<String, String>) -> Attributes {
-    let decode = |(key, value): (String, String)| {
-        let attribute = match key.as_str() {
-            "content-disposition" => Attribute::ContentDisposition,
-            "content-encoding" => Attribute::ContentEncoding,
-            "content-language" => Attribute::ContentLanguage,
-            "content-type" => Attribute::ContentType,
-            "cache-control" => Attribute::CacheControl,
-            "storage-class" => Attribute::StorageClass,
-            // Anything else is a newer version's.
-            other => Attribute::Metadata(other.strip_prefix("metadata:")?.to_owned().into()),
-        };
-        Some((attribute, AttributeValue::from(value)))
-    };
-    encoded.into_iter().filter_map(decode).collect()
-}
-
-fn read_xattr(file: &File) -> io::Result<Option<Record>> {
-    for size in XATTR_SIZES {
-        let mut json = Vec::with_capacity(size);
-        let buffer = rustix::buffer::spare_capacity(&mut json);
-        match rustix::fs::fgetxattr(file, XATTR_NAME, buffer) {
-            Ok(_) => return Ok(serde_json::from_slice(&json).ok()),
-            Err(Errno::RANGE) => {}
-            Err(error @ (Errno::IO | Errno::STALE)) => return Err(error.into()),
-            // Systems differ in how they say that there is none.
-            Err(_) => break,
-        }
-    }
-    Ok(None)
-}
-
-/// The record in `target`'s sidecar for the file described by `meta`, if there is one.
-fn read_sidecar(target: &Path, meta: &Metadata) -> io::Result<Option<Record>> {
-    let json = match fs::read(sidecar_path(target)) {
-        Ok(json) => json,
-        Err(error) if absent(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let records: Vec<Record> = serde_json::from_slice(&json).unwrap_or_default();
-    Ok(records.into_iter().find(|record| record.fits(meta)))
-}
-
-fn sidecar_path(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!("{RESERVED}{name}{SIDECAR_SUFFIX}"))
-}
-
-/// A sidecar whose name would be too long cannot have been written either.
-fn absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
-    )
-}
-
-fn modified(meta: &Metadata) -> (i64, i64) {
-    (meta.mtime(), meta.mtime_nsec())
-}
-
 fn quoted(bits: u128) -> String {
     format!("\"{bits:032x}\"")
 }
@@ -436,9 +294,7 @@ fn open_with(options: &mut OpenOptions, path: &Path, flags: OFlags) -> io::Resul
 }
 
 fn flock(file: &File, operation: FlockOperation) -> io::Result<()> {
-    Ok(rustix::io::retry_on_intr(|| {
-        rustix::fs::flock(file, operation)
-    })?)
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation))?)
 }
 
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -447,26 +303,4 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
         result => result,
     }
-}
-
-/// 128-bit FNV-1a: tells apart a person's edits and needs no dependency.
-struct Fnv128(u128);
-
-impl Fnv128 {
-    fn new() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte))
-                .wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        }
-    }
-}
-
-fn random_bits() -> u128 {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system's randomness does not fail once up");
-    u128::from_le_bytes(bytes)
 }

@@ -9,8 +9,9 @@ use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use object_store::{Error, ListResult, ObjectMeta, Result};
 
-use super::file::{RESERVED, Snapshot};
+use super::file::Snapshot;
 use super::place::{Root, file_error};
+use super::record::RESERVED;
 
 /// All objects below `prefix`.
 pub(super) fn all(root: &Root, prefix: &Path) -> Result<Vec<ObjectMeta>> {

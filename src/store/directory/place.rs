@@ -7,7 +7,8 @@ use std::path::{Path as FilePath, PathBuf};
 use object_store::path::Path;
 use object_store::{Error, Result};
 
-use super::file::{self, RESERVED, Snapshot};
+use super::file::{self, Snapshot};
+use super::record::RESERVED;
 
 pub(super) const STORE: &str = "DirectoryStore";
 
@@ -18,7 +19,9 @@ const NAME_MAX: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path:?} is a symbolic link that does not stay inside the store's root {root:?}")]
 pub struct OutsideRoot {
+    /// Where the link leads.
     pub path: PathBuf,
+    /// The directory of the store.
     pub root: PathBuf,
 }
 
@@ -120,10 +123,7 @@ impl Root {
     fn outside(&self, path: PathBuf) -> Error {
         Error::PermissionDenied {
             path: path.display().to_string(),
-            source: Box::new(OutsideRoot {
-                path,
-                root: self.0.clone(),
-            }),
+            source: Box::new(OutsideRoot { path, root: self.0.clone() }),
         }
     }
 }
@@ -139,10 +139,7 @@ struct FileError {
 fn make_root(root: &FilePath) -> io::Result<()> {
     let missing: Vec<_> = root.ancestors().take_while(|path| !path.exists()).collect();
     fs::create_dir_all(root)?;
-    missing
-        .iter()
-        .filter_map(|made| made.parent())
-        .try_for_each(file::sync_directory)
+    missing.iter().filter_map(|made| made.parent()).try_for_each(file::sync_directory)
 }
 
 fn check_names(location: &Path, make: bool) -> Result<()> {
@@ -163,47 +160,28 @@ fn check_names(location: &Path, make: bool) -> Result<()> {
 
 /// An object that cannot be written, and therefore cannot be found either.
 fn illegal(location: &Path, reason: &str, write: bool) -> Error {
-    if write {
-        generic(format!("{location}: {reason}"))
-    } else {
-        not_found(location, reason)
-    }
+    if write { generic(format!("{location}: {reason}")) } else { not_found(location, reason) }
 }
 
 pub(super) fn not_found(
     location: &Path,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    Error::NotFound {
-        path: location.to_string(),
-        source: source.into(),
-    }
+    Error::NotFound { path: location.to_string(), source: source.into() }
 }
 
 pub(super) fn generic(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Generic {
-        store: STORE,
-        source: source.into(),
-    }
+    Error::Generic { store: STORE, source: source.into() }
 }
 
 pub(super) fn file_error(path: &FilePath, source: io::Error) -> Error {
     let kind = source.kind();
-    let source = Box::new(FileError {
-        path: path.to_owned(),
-        source,
-    });
+    let source = Box::new(FileError { path: path.to_owned(), source });
     match kind {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Error::PermissionDenied {
-                path: path.display().to_string(),
-                source,
-            }
+            Error::PermissionDenied { path: path.display().to_string(), source }
         }
-        _ => Error::Generic {
-            store: STORE,
-            source,
-        },
+        _ => Error::Generic { store: STORE, source },
     }
 }
 

@@ -60,9 +60,7 @@ impl Sub for Counts {
     fn sub(self, earlier: Self) -> Self {
         Self {
             gets: self.gets.saturating_sub(earlier.gets),
-            conditional_gets: self
-                .conditional_gets
-                .saturating_sub(earlier.conditional_gets),
+            conditional_gets: self.conditional_gets.saturating_sub(earlier.conditional_gets),
             not_modified: self.not_modified.saturating_sub(earlier.not_modified),
             creates: self.creates.saturating_sub(earlier.creates),
             updates: self.updates.saturating_sub(earlier.updates),
@@ -191,6 +189,11 @@ impl CountingStore {
         self.shared.state().counts
     }
 
+    /// How many handles there are, this one included: who still holds on to the store.
+    pub fn handles(&self) -> usize {
+        Arc::strong_count(&self.shared)
+    }
+
     /// Sets the counts to zero.
     pub fn reset(&self) {
         self.shared.state().counts = Counts::default();
@@ -240,12 +243,7 @@ impl CountingStore {
     pub async fn land_abandoned(&self) -> Vec<Result<PutResult>> {
         let writes = std::mem::take(&mut self.shared.state().abandoned);
         let mut results = Vec::with_capacity(writes.len());
-        for Abandoned {
-            path,
-            payload,
-            options,
-        } in writes
-        {
+        for Abandoned { path, payload, options } in writes {
             results.push(self.shared.inner.put_opts(&path, payload, options).await);
         }
         results
@@ -264,9 +262,7 @@ impl CountingStore {
     }
 
     fn ignores(&self, path: &Path) -> bool {
-        self.ignored
-            .as_deref()
-            .is_some_and(|text| path.as_ref().contains(text))
+        self.ignored.as_deref().is_some_and(|text| path.as_ref().contains(text))
     }
 
     fn ignores_prefix(&self, prefix: Option<&Path>) -> bool {
@@ -320,17 +316,11 @@ impl Drop for Held<'_> {
 }
 
 fn generic(what: &'static str) -> Error {
-    Error::Generic {
-        store: "CountingStore",
-        source: what.into(),
-    }
+    Error::Generic { store: "CountingStore", source: what.into() }
 }
 
 fn already_exists(path: &Path) -> Error {
-    Error::AlreadyExists {
-        path: path.to_string(),
-        source: "a failure on request".into(),
-    }
+    Error::AlreadyExists { path: path.to_string(), source: "a failure on request".into() }
 }
 
 #[async_trait]
@@ -370,17 +360,10 @@ impl ObjectStore for CountingStore {
         }
         let mut held = Held {
             shared: &self.shared,
-            write: Some(Abandoned {
-                path: location.clone(),
-                payload,
-                options: opts,
-            }),
+            write: Some(Abandoned { path: location.clone(), payload, options: opts }),
         };
         self.wait_while(|gate| gate.puts).await;
-        let Some(Abandoned {
-            payload, options, ..
-        }) = held.write.take()
-        else {
+        let Some(Abandoned { payload, options, .. }) = held.write.take() else {
             return Err(generic("a write held twice"));
         };
         let result = inner.put_opts(location, payload, options).await;
@@ -454,10 +437,7 @@ impl ObjectStore for CountingStore {
     ) -> BoxStream<'static, Result<Path>> {
         let this = self.clone();
         let counted = locations.inspect(move |location| {
-            if location
-                .as_ref()
-                .is_ok_and(|location| !this.ignores(location))
-            {
+            if location.as_ref().is_ok_and(|location| !this.ignores(location)) {
                 this.count(|counts| counts.deletes += 1);
             }
         });
@@ -511,43 +491,25 @@ mod tests {
     async fn counts_each_kind() {
         let store = CountingStore::in_memory().ignoring("probe");
         let path = Path::from("a");
-        let put = store
-            .put_opts(&path, "1".into(), create())
-            .await
-            .expect("a new key");
+        let put = store.put_opts(&path, "1".into(), create()).await.expect("a new key");
         let again = store.put_opts(&path, "1".into(), create()).await;
         assert!(matches!(again, Err(Error::AlreadyExists { .. })));
         let e_tag = put.e_tag.clone();
-        let version = UpdateVersion {
-            e_tag: put.e_tag,
-            version: put.version,
-        };
+        let version = UpdateVersion { e_tag: put.e_tag, version: put.version };
         let update = PutOptions::from(PutMode::Update(version));
-        let put = store
-            .put_opts(&path, "2".into(), update)
-            .await
-            .expect("the current version");
+        let put = store.put_opts(&path, "2".into(), update).await.expect("the current version");
         store.put(&path, "2".into()).await.expect("an overwrite");
-        store
-            .put(&Path::from("probe/x"), "2".into())
-            .await
-            .expect("an overwrite");
+        store.put(&Path::from("probe/x"), "2".into()).await.expect("an overwrite");
         let meta = store.head(&path).await.expect("the key");
         assert_ne!(meta.e_tag, e_tag);
         assert_ne!(meta.e_tag, put.e_tag);
-        let options = GetOptions {
-            if_none_match: meta.e_tag,
-            ..Default::default()
-        };
+        let options = GetOptions { if_none_match: meta.e_tag, ..Default::default() };
         let unchanged = store.get_opts(&path, options).await;
         assert!(matches!(unchanged, Err(Error::NotModified { .. })));
         assert_eq!(store.list(None).count().await, 2);
         let before = store.counts();
         store.delete(&path).await.expect("the key");
-        let deletes = Counts {
-            deletes: 1,
-            ..Default::default()
-        };
+        let deletes = Counts { deletes: 1, ..Default::default() };
         assert_eq!(store.counts() - before, deletes);
         let expected = Counts {
             gets: 1,
@@ -560,10 +522,7 @@ mod tests {
             lists: 1,
         };
         assert_eq!(store.counts(), expected);
-        assert_eq!(
-            (expected.reads(), expected.writes(), expected.total()),
-            (2, 4, 8)
-        );
+        assert_eq!((expected.reads(), expected.writes(), expected.total()), (2, 4, 8));
         store.reset();
         assert_eq!(store.counts(), Counts::default());
     }
@@ -580,10 +539,7 @@ mod tests {
         ] {
             store.fail_next_puts(1, kind);
             let path = Path::from(name);
-            let error = store
-                .put_opts(&path, "1".into(), create())
-                .await
-                .expect_err("a failure");
+            let error = store.put_opts(&path, "1".into(), create()).await.expect_err("a failure");
             let fits = match kind {
                 FailKind::BeforeGeneric | FailKind::AfterGeneric => {
                     matches!(error, Error::Generic { .. })
@@ -594,10 +550,7 @@ mod tests {
             assert!(fits, "{kind:?}: {error}");
             assert_eq!(store.head(&path).await.is_ok(), written, "{kind:?}");
         }
-        store
-            .put_opts(&Path::from("f"), "1".into(), create())
-            .await
-            .expect("no more failures");
+        store.put_opts(&Path::from("f"), "1".into(), create()).await.expect("no more failures");
         store.fail_gets(true);
         assert!(store.get(&Path::from("f")).await.is_err());
         store.fail_gets(false);
@@ -647,13 +600,7 @@ mod tests {
         assert_eq!((store.abandoned(), store.held()), (1, 0));
         assert!(store.head(&path).await.is_err());
         assert!(store.land_abandoned().await.remove(0).is_ok());
-        let body = store
-            .get(&path)
-            .await
-            .expect("the key")
-            .bytes()
-            .await
-            .expect("its bytes");
+        let body = store.get(&path).await.expect("the key").bytes().await.expect("its bytes");
         assert_eq!(body, "late");
         assert_eq!(store.abandoned(), 0);
     }
@@ -665,14 +612,9 @@ mod tests {
         let hook = Arc::clone(&seen);
         store.on_put(move |path, options, bytes| {
             let create = options.mode == PutMode::Create;
-            hook.lock()
-                .expect("no panic")
-                .push((path.to_string(), create, bytes.to_vec()));
+            hook.lock().expect("no panic").push((path.to_string(), create, bytes.to_vec()));
         });
-        store
-            .put_opts(&Path::from("a"), "xy".into(), create())
-            .await
-            .expect("a new key");
+        store.put_opts(&Path::from("a"), "xy".into(), create()).await.expect("a new key");
         let seen = seen.lock().expect("no panic");
         assert_eq!(*seen, [("a".to_owned(), true, b"xy".to_vec())]);
     }

@@ -36,14 +36,8 @@ pub enum Backend {
 
 impl Backend {
     /// Every store that CI must have.
-    pub const ALL: [Self; 6] = [
-        Self::Memory,
-        Self::File,
-        Self::Ministack,
-        Self::Seaweedfs,
-        Self::Azurite,
-        Self::Gcs,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Memory, Self::File, Self::Ministack, Self::Seaweedfs, Self::Azurite, Self::Gcs];
     /// Stores that are tested where they happen to run.
     pub const OPTIONAL: [Self; 2] = [Self::Minio, Self::Localstack];
 
@@ -63,10 +57,7 @@ impl Backend {
 
     /// The backend of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .chain(Self::OPTIONAL)
-            .find(|backend| backend.name() == name)
+        Self::ALL.into_iter().chain(Self::OPTIONAL).find(|backend| backend.name() == name)
     }
 
     /// The environment variable that holds the store's URL; `None` for the ones inside the
@@ -119,11 +110,7 @@ impl Backend {
             }
             _ => with_prefix(&require(*self)?, &format!("t-{}", random_hex())),
         };
-        Some(TestUrl {
-            url,
-            backend: *self,
-            dir,
-        })
+        Some(TestUrl { url, backend: *self, dir })
     }
 
     /// How many may race for one key and still finish in good time.
@@ -266,10 +253,7 @@ mod tests {
     fn a_prefix_goes_before_the_query() {
         assert_eq!(with_prefix("s3://locks", "t"), "s3://locks/t");
         assert_eq!(with_prefix("s3://locks?a=b/c", "t"), "s3://locks/t?a=b/c");
-        assert_eq!(
-            with_prefix("gs://locks/base/?a=b", "t"),
-            "gs://locks/base/t?a=b"
-        );
+        assert_eq!(with_prefix("gs://locks/base/?a=b", "t"), "gs://locks/base/t?a=b");
     }
 
     #[test]
@@ -287,15 +271,9 @@ mod tests {
 
     #[test]
     fn an_option_is_added_encoded() {
-        let url = TestUrl {
-            url: "s3://locks/t?a=b".into(),
-            backend: Backend::Ministack,
-            dir: None,
-        };
-        assert_eq!(
-            url.with_option("c", "d e&f"),
-            "s3://locks/t?a=b&c=d%20e%26f"
-        );
+        let url =
+            TestUrl { url: "s3://locks/t?a=b".into(), backend: Backend::Ministack, dir: None };
+        assert_eq!(url.with_option("c", "d e&f"), "s3://locks/t?a=b&c=d%20e%26f");
     }
 
     #[test]

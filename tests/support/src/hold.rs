@@ -18,11 +18,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} entries, at most {} inside",
-            self.entries, self.most_inside
-        )?;
+        write!(f, "{} entries, at most {} inside", self.entries, self.most_inside)?;
         if let Some(token) = self.last_token {
             write!(f, ", last token {token}")?;
         }
@@ -56,18 +52,12 @@ impl Default for Overlap {
 impl Overlap {
     /// Panics at the first violation (and records it).
     pub fn new() -> Self {
-        Self {
-            state: Arc::default(),
-            panics: true,
-        }
+        Self { state: Arc::default(), panics: true }
     }
 
     /// Only records violations: ask [`Overlap::summary`] or [`Overlap::assert_clean`].
     pub fn recording() -> Self {
-        Self {
-            state: Arc::default(),
-            panics: false,
-        }
+        Self { state: Arc::default(), panics: false }
     }
 
     /// Enters with this fencing token and stays inside until the guard is dropped.
@@ -80,10 +70,7 @@ impl Overlap {
         let mut state = self.lock();
         let mut wrong = Vec::new();
         if !state.inside.is_empty() {
-            wrong.push(format!(
-                "token {token} entered while {:?} inside",
-                state.inside
-            ));
+            wrong.push(format!("token {token} entered while {:?} inside", state.inside));
         }
         if let Some(last) = state.summary.last_token.filter(|last| token <= *last) {
             wrong.push(format!("token {token} came after {last}"));
@@ -96,10 +83,7 @@ impl Overlap {
         summary.last_token = summary.last_token.max(Some(token));
         summary.violations.extend(wrong.iter().cloned());
         drop(state);
-        let inside = Inside {
-            overlap: self.clone(),
-            token,
-        };
+        let inside = Inside { overlap: self.clone(), token };
         assert!(!self.panics || wrong.is_empty(), "{}", wrong.join("; "));
         inside
     }
@@ -164,10 +148,7 @@ mod tests {
         drop(overlap.enter(1));
         drop(overlap.enter(5));
         let summary = overlap.assert_clean();
-        assert_eq!(
-            (summary.entries, summary.most_inside, summary.last_token),
-            (2, 1, Some(5))
-        );
+        assert_eq!((summary.entries, summary.most_inside, summary.last_token), (2, 1, Some(5)));
         assert_eq!(overlap.inside(), 0);
     }
 

@@ -198,9 +198,7 @@ impl FaultProxy {
     pub fn start(upstream: SocketAddr) -> Self {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .expect("a free loopback port for the proxy");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener that does not block");
+        listener.set_nonblocking(true).expect("a listener that does not block");
         let addr = listener.local_addr().expect("the proxy's own address");
         let shared = Arc::new(Shared {
             upstream,
@@ -230,12 +228,7 @@ impl FaultProxy {
                 });
             })
             .expect("a thread for the proxy");
-        Self {
-            addr,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { addr, shared, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Starts a proxy in front of the store that `url` names, and gives the URL that goes through
@@ -274,19 +267,11 @@ impl FaultProxy {
         for place in addresses(url) {
             if place.addr.port() == upstream.port() {
                 out.push_str(&url[copied..place.range.start]);
-                out.push_str(&format!(
-                    "{}{}{}",
-                    self.addr.ip(),
-                    place.colon,
-                    self.addr.port()
-                ));
+                out.push_str(&format!("{}{}{}", self.addr.ip(), place.colon, self.addr.port()));
                 copied = place.range.end;
             }
         }
-        assert!(
-            copied > 0,
-            "the store URL does not contain the proxied address {upstream}"
-        );
+        assert!(copied > 0, "the store URL does not contain the proxied address {upstream}");
         out.push_str(&url[copied..]);
         out
     }
@@ -328,24 +313,16 @@ impl FaultProxy {
 
     /// Every conditional write gets this fault; everything else passes.
     pub fn on_all_puts(&self, fault: Fault) {
-        self.plan(move |request| {
-            if request.is_conditional_put {
-                fault.clone()
-            } else {
-                Fault::Pass
-            }
-        });
+        self.plan(
+            move |request| {
+                if request.is_conditional_put { fault.clone() } else { Fault::Pass }
+            },
+        );
     }
 
     /// Every GET and HEAD (listings too) gets this fault; everything else passes.
     pub fn on_gets(&self, fault: Fault) {
-        self.plan(move |request| {
-            if request.is_get() {
-                fault.clone()
-            } else {
-                Fault::Pass
-            }
-        });
+        self.plan(move |request| if request.is_get() { fault.clone() } else { Fault::Pass });
     }
 
     /// Of a thousand requests of any kind, `per_mille` get one of these faults. The same seed
@@ -381,11 +358,7 @@ impl FaultProxy {
 
     /// How many requests of this method came since the start.
     pub fn requests(&self, method: &str) -> u64 {
-        lock(&self.shared.numbers)
-            .by_method
-            .get(method)
-            .copied()
-            .unwrap_or(0)
+        lock(&self.shared.numbers).by_method.get(method).copied().unwrap_or(0)
     }
 
     /// How many requests came since the start.
@@ -441,13 +414,9 @@ pub fn draw(seed: u64, position: u64) -> u64 {
 /// A time as the `Date` header has it, for [`Fault::AddResponseHeader`].
 pub fn http_date(time: SystemTime) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let secs = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let secs = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let days = secs / 86_400;
     // Days counted from 0000-03-01, in eras of 400 years.
     let shifted = days + 719_468;
@@ -457,11 +426,7 @@ pub fn http_date(time: SystemTime) -> String {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 2
-    } else {
-        from_march - 10
-    };
+    let month = if from_march < 10 { from_march + 2 } else { from_march - 10 };
     let year = year_of_era + era * 400 + u64::from(month < 2);
     let clock = secs % 86_400;
     format!(
@@ -474,18 +439,12 @@ pub fn http_date(time: SystemTime) -> String {
     )
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the proxy lives in real time, outside the library"
-)]
+#[allow(clippy::disallowed_methods, reason = "the proxy lives in real time, outside the library")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the proxy lives in real time, outside the library"
-)]
+#[allow(clippy::disallowed_methods, reason = "the proxy lives in real time, outside the library")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }
@@ -511,10 +470,7 @@ fn addresses(url: &str) -> Vec<Place> {
             let Some(colon) = colon.into_iter().find(|colon| rest.starts_with(colon)) else {
                 continue;
             };
-            let digits = rest[colon.len()..]
-                .bytes()
-                .take_while(u8::is_ascii_digit)
-                .count();
+            let digits = rest[colon.len()..].bytes().take_while(u8::is_ascii_digit).count();
             let port = &rest[colon.len()..colon.len() + digits];
             if let Ok(port) = port.parse() {
                 let range = start..start + host.len() + colon.len() + digits;
@@ -638,10 +594,7 @@ enum Answer {
 
 impl Shared {
     fn view(&self, request: &Request) -> RequestView {
-        let (path, query) = request
-            .target
-            .split_once('?')
-            .unwrap_or((&request.target, ""));
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let mut view = RequestView {
             method: request.method.clone(),
             path: path.to_owned(),
@@ -658,10 +611,7 @@ impl Shared {
         *numbers.by_method.entry(view.method.clone()).or_default() += 1;
         if view.is_put() {
             // An upload to Google's JSON interface names its object in the query.
-            let name = query
-                .split('&')
-                .find(|pair| pair.starts_with("name="))
-                .unwrap_or("");
+            let name = query.split('&').find(|pair| pair.starts_with("name=")).unwrap_or("");
             let count = numbers.puts.entry(format!("{path}?{name}")).or_default();
             *count += 1;
             view.put_seq = *count;
@@ -731,10 +681,7 @@ impl Shared {
         let (sent, answer) = match fault {
             Fault::CommitThenStatus(status) => {
                 let date = header(&response.headers, "date").map(str::to_owned);
-                (
-                    Some(status),
-                    Answer::Whole(made_up(status, date, &view.path).bytes(method)),
-                )
+                (Some(status), Answer::Whole(made_up(status, date, &view.path).bytes(method)))
             }
             Fault::CommitThenClose => (None, Answer::Close),
             Fault::CommitThenReset => (None, Answer::Reset),
@@ -748,15 +695,11 @@ impl Shared {
                 (Some(upstream), Answer::Whole(response.bytes(method)))
             }
             Fault::StripResponseHeader(unwanted) => {
-                response
-                    .headers
-                    .retain(|(name, _)| !name.eq_ignore_ascii_case(unwanted));
+                response.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(unwanted));
                 (Some(upstream), Answer::Whole(response.bytes(method)))
             }
             Fault::AddResponseHeader(added, value) => {
-                response
-                    .headers
-                    .retain(|(name, _)| !name.eq_ignore_ascii_case(added));
+                response.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(added));
                 response.headers.push((added.to_owned(), value));
                 (Some(upstream), Answer::Whole(response.bytes(method)))
             }
@@ -799,9 +742,7 @@ impl Shared {
     fn kept_connection(&self) -> Option<TcpStream> {
         let mut kept = lock(&self.kept);
         while let Some((stream, since)) = kept.pop() {
-            let fresh = now()
-                .duration_since(since)
-                .is_ok_and(|age| age < KEEP_UPSTREAM);
+            let fresh = now().duration_since(since).is_ok_and(|age| age < KEEP_UPSTREAM);
             // Nothing to read and not at its end: the store still has it open.
             let open = stream
                 .try_read(&mut [0; 1])
@@ -836,22 +777,15 @@ const PRECONDITIONS: [&str; 6] = [
 impl Request {
     fn is_conditional(&self) -> bool {
         self.target.contains("ifGenerationMatch=")
-            || PRECONDITIONS
-                .iter()
-                .any(|name| header(&self.headers, name).is_some())
+            || PRECONDITIONS.iter().any(|name| header(&self.headers, name).is_some())
     }
 
     fn strip_preconditions(&mut self) {
-        self.headers.retain(|(name, _)| {
-            !PRECONDITIONS
-                .iter()
-                .any(|gone| name.eq_ignore_ascii_case(gone))
-        });
+        self.headers
+            .retain(|(name, _)| !PRECONDITIONS.iter().any(|gone| name.eq_ignore_ascii_case(gone)));
         if let Some((path, query)) = self.target.split_once('?') {
-            let query: Vec<_> = query
-                .split('&')
-                .filter(|pair| !pair.starts_with("ifGenerationMatch="))
-                .collect();
+            let query: Vec<_> =
+                query.split('&').filter(|pair| !pair.starts_with("ifGenerationMatch=")).collect();
             self.target = format!("{path}?{}", query.join("&"));
         }
     }
@@ -929,11 +863,7 @@ impl Response {
         if !has_body(method, self.status) {
             return None;
         }
-        let body: &[u8] = if self.body.is_empty() {
-            b"<?xml version="
-        } else {
-            &self.body
-        };
+        let body: &[u8] = if self.body.is_empty() { b"<?xml version=" } else { &self.body };
         let mut out = self.head(method, body.len());
         out.extend_from_slice(&body[..body.len() / 2]);
         Some(out)
@@ -949,16 +879,8 @@ fn made_up(status: u16, date: Option<String>, resource: &str) -> Response {
         400 => ("Bad Request", "InvalidRequest", "The request is not valid."),
         401 => ("Unauthorized", "AccessDenied", "The request is not signed."),
         403 => ("Forbidden", "AccessDenied", "Access Denied"),
-        404 => (
-            "Not Found",
-            "NoSuchKey",
-            "The specified key does not exist.",
-        ),
-        408 => (
-            "Request Timeout",
-            "RequestTimeout",
-            "The request was not read in time.",
-        ),
+        404 => ("Not Found", "NoSuchKey", "The specified key does not exist."),
+        408 => ("Request Timeout", "RequestTimeout", "The request was not read in time."),
         409 => (
             "Conflict",
             "ConditionalRequestConflict",
@@ -970,36 +892,16 @@ fn made_up(status: u16, date: Option<String>, resource: &str) -> Response {
             "PreconditionFailed",
             "At least one of the pre-conditions you specified did not hold",
         ),
-        429 => (
-            "Too Many Requests",
-            "TooManyRequests",
-            "Please reduce your request rate.",
-        ),
+        429 => ("Too Many Requests", "TooManyRequests", "Please reduce your request rate."),
         500 => (
             "Internal Server Error",
             "InternalError",
             "We encountered an internal error. Please try again.",
         ),
-        501 => (
-            "Not Implemented",
-            "NotImplemented",
-            "This is not implemented.",
-        ),
-        502 => (
-            "Bad Gateway",
-            "InternalError",
-            "The store behind the gateway did not answer.",
-        ),
-        503 => (
-            "Service Unavailable",
-            "SlowDown",
-            "Please reduce your request rate.",
-        ),
-        504 => (
-            "Gateway Timeout",
-            "InternalError",
-            "The store did not answer in time.",
-        ),
+        501 => ("Not Implemented", "NotImplemented", "This is not implemented."),
+        502 => ("Bad Gateway", "InternalError", "The store behind the gateway did not answer."),
+        503 => ("Service Unavailable", "SlowDown", "Please reduce your request rate."),
+        504 => ("Gateway Timeout", "InternalError", "The store did not answer in time."),
         _ => ("Fault", "InternalError", "A fault was asked for."),
     };
     let mut headers = vec![("Date".to_owned(), date.unwrap_or_else(|| http_date(now())))];
@@ -1014,25 +916,15 @@ fn made_up(status: u16, date: Option<String>, resource: &str) -> Response {
         )
         .into_bytes();
     }
-    Response {
-        status,
-        reason: reason.into(),
-        headers,
-        body,
-    }
+    Response { status, reason: reason.into(), headers, body }
 }
 
 fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|(have, _)| have.eq_ignore_ascii_case(name))
-        .map(|(_, value)| &**value)
+    headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
 }
 
 fn has_token(value: &str, token: &str) -> bool {
-    value
-        .split(',')
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+    value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
 /// Headers that say how a message travels over one connection; written anew on the next.
@@ -1066,11 +958,7 @@ async fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Strin
         return Ok(None);
     }
     if line.pop() != Some(b'\n') {
-        let cut = if line.len() + 1 >= HEAD_LIMIT {
-            "a line too long"
-        } else {
-            "a line cut short"
-        };
+        let cut = if line.len() + 1 >= HEAD_LIMIT { "a line too long" } else { "a line cut short" };
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
     }
     if line.last() == Some(&b'\r') {
@@ -1083,9 +971,7 @@ async fn read_headers(stream: &mut BufReader<TcpStream>) -> io::Result<Headers> 
     let mut headers = Vec::new();
     let mut size = 0;
     loop {
-        let line = read_line(stream)
-            .await?
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let line = read_line(stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         if line.is_empty() {
             return Ok(headers);
         }
@@ -1109,9 +995,7 @@ async fn read_sized(stream: &mut BufReader<TcpStream>, length: u64) -> io::Resul
 async fn read_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let line = read_line(stream)
-            .await?
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let line = read_line(stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let size = line.split(';').next().unwrap_or_default().trim();
         let size = u64::from_str_radix(size, 16).map_err(|_| malformed("a chunk's size"))?;
         if size == 0 {
@@ -1150,10 +1034,7 @@ async fn read_request(client: &mut BufReader<TcpStream>) -> io::Result<Option<Re
     }
     let headers = read_headers(client).await?;
     if header(&headers, "expect").is_some_and(|value| has_token(value, "100-continue")) {
-        client
-            .get_mut()
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            .await?;
+        client.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
     let body = if is_chunked(&headers) {
         read_chunks(client).await?
@@ -1175,9 +1056,7 @@ async fn read_response(
     method: &str,
 ) -> io::Result<(Response, bool)> {
     loop {
-        let line = read_line(store)
-            .await?
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let line = read_line(store).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut words = line.splitn(3, ' ');
         let version = words.next().unwrap_or_default();
         let status = words.next().and_then(|status| status.parse::<u16>().ok());
@@ -1201,15 +1080,7 @@ async fn read_response(
             store.read_to_end(&mut body).await?;
             body
         };
-        return Ok((
-            Response {
-                status,
-                reason,
-                headers,
-                body,
-            },
-            reusable,
-        ));
+        return Ok((Response { status, reason, headers, body }, reusable));
     }
 }
 
@@ -1304,15 +1175,11 @@ mod tests {
         }
 
         fn body(&self, target: &str) -> Option<Vec<u8>> {
-            lock(&self.objects)
-                .get(target)
-                .map(|(_, body)| body.clone())
+            lock(&self.objects).get(target).map(|(_, body)| body.clone())
         }
 
         fn version(&self, target: &str) -> u64 {
-            lock(&self.objects)
-                .get(target)
-                .map_or(0, |(version, _)| *version)
+            lock(&self.objects).get(target).map_or(0, |(version, _)| *version)
         }
     }
 
@@ -1321,9 +1188,7 @@ mod tests {
 
     impl Client {
         async fn new(proxy: &FaultProxy) -> Self {
-            Self(BufReader::new(
-                TcpStream::connect(proxy.addr()).await.expect("the proxy"),
-            ))
+            Self(BufReader::new(TcpStream::connect(proxy.addr()).await.expect("the proxy")))
         }
 
         async fn send(&mut self, head: &str, body: &str) -> io::Result<Response> {
@@ -1339,9 +1204,7 @@ mod tests {
             let body = if method == "PUT" { body } else { "" };
             text.push_str(&format!("\r\n{body}"));
             self.0.get_mut().write_all(text.as_bytes()).await?;
-            read_response(&mut self.0, method)
-                .await
-                .map(|(response, _)| response)
+            read_response(&mut self.0, method).await.map(|(response, _)| response)
         }
 
         async fn status(&mut self, head: &str, body: &str) -> u16 {
@@ -1372,34 +1235,19 @@ mod tests {
         let proxy = FaultProxy::start(addr);
         let mut client = Client::new(&proxy).await;
         let put = client.send(CREATE, "hello").await.expect("an answer");
-        assert_eq!(
-            (put.status, header(&put.headers, "etag")),
-            (200, Some("\"1\""))
-        );
+        assert_eq!((put.status, header(&put.headers, "etag")), (200, Some("\"1\"")));
         assert_eq!(client.status(CREATE, "again").await, 412);
-        let get = client
-            .send("GET /locks/a?x=1", "")
-            .await
-            .expect("an answer");
+        let get = client.send("GET /locks/a?x=1", "").await.expect("an answer");
         assert_eq!((get.status, &*get.body), (200, &b"hello"[..]));
-        let head = client
-            .send("HEAD /locks/a?x=1", "")
-            .await
-            .expect("an answer");
-        assert_eq!(
-            (head.status, header(&head.headers, "content-length")),
-            (200, Some("5"))
-        );
+        let head = client.send("HEAD /locks/a?x=1", "").await.expect("an answer");
+        assert_eq!((head.status, header(&head.headers, "content-length")), (200, Some("5")));
         let same = "GET /locks/a?x=1\nIf-None-Match: \"1\"";
         assert_eq!(client.status(same, "").await, 304);
         assert_eq!(client.status("DELETE /locks/a?x=1", "").await, 204);
         let chunked = client.send("GET /chunked", "").await.expect("an answer");
         assert_eq!((chunked.status, &*chunked.body), (200, &b"abcdefg"[..]));
         assert_eq!(header(&chunked.headers, "etag"), Some("\"c\""));
-        let to_end = client
-            .send("GET /until-close", "")
-            .await
-            .expect("an answer");
+        let to_end = client.send("GET /until-close", "").await.expect("an answer");
         assert_eq!(&*to_end.body, b"to the end");
         assert_eq!(client.status("GET /none", "").await, 404);
 
@@ -1407,11 +1255,7 @@ mod tests {
         assert_eq!(target, "/locks/a?x=1");
         assert_eq!(header(&headers, "host"), Some("locks.example:1"));
         assert_eq!(proxy.connections(), 1);
-        assert_eq!(
-            store.connections.load(Ordering::SeqCst),
-            2,
-            "kept until the store closed one"
-        );
+        assert_eq!(store.connections.load(Ordering::SeqCst), 2, "kept until the store closed one");
         assert_eq!((proxy.requests("PUT"), proxy.requests("GET")), (2, 5));
         assert_eq!((proxy.total_requests(), proxy.in_flight()), (9, 0));
         let log = proxy.log();
@@ -1436,32 +1280,15 @@ mod tests {
         let mut client = Client::new(&proxy).await;
         let text = "PUT /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
                     Expect: 100-continue\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
-        client
-            .0
-            .get_mut()
-            .write_all(text.as_bytes())
-            .await
-            .expect("sent");
-        let line = read_line(&mut client.0)
-            .await
-            .expect("a line")
-            .expect("a line");
+        client.0.get_mut().write_all(text.as_bytes()).await.expect("sent");
+        let line = read_line(&mut client.0).await.expect("a line").expect("a line");
         assert_eq!(line, "HTTP/1.1 100 Continue");
         read_line(&mut client.0).await.expect("an empty line");
-        let (response, _) = read_response(&mut client.0, "PUT")
-            .await
-            .expect("an answer");
+        let (response, _) = read_response(&mut client.0, "PUT").await.expect("an answer");
         assert_eq!(response.status, 200);
         assert_eq!(store.body("/c").as_deref(), Some(&b"hello world"[..]));
-        client
-            .0
-            .get_mut()
-            .write_all(b"nonsense\r\n\r\n")
-            .await
-            .expect("sent");
-        let (response, _) = read_response(&mut client.0, "GET")
-            .await
-            .expect("an answer");
+        client.0.get_mut().write_all(b"nonsense\r\n\r\n").await.expect("sent");
+        let (response, _) = read_response(&mut client.0, "GET").await.expect("an answer");
         assert_eq!(response.status, 400);
     }
 
@@ -1487,11 +1314,7 @@ mod tests {
             assert_eq!(client.status(&put(version), "1").await, 200);
             fails_with(client.send(&put(version + 1), "2").await, kind);
             version += 2;
-            assert_eq!(
-                store.version("/k"),
-                version,
-                "{fault:?} came after the write"
-            );
+            assert_eq!(store.version("/k"), version, "{fault:?} came after the write");
             let mut client = Client::new(&proxy).await;
             assert_eq!(client.status(&put(version), "3").await, 200, "passes again");
             version += 1;
@@ -1505,11 +1328,7 @@ mod tests {
         assert_eq!(answer.status, 500);
         assert!(String::from_utf8_lossy(&answer.body).contains("<Code>InternalError</Code>"));
         assert!(header(&answer.headers, "date").is_some());
-        assert_eq!(
-            client.status(CREATE, "x").await,
-            412,
-            "the first one counted"
-        );
+        assert_eq!(client.status(CREATE, "x").await, 412, "the first one counted");
 
         // Answers without a body are cut in their head.
         proxy.on_gets(Fault::CommitThenHalfBody);
@@ -1534,11 +1353,7 @@ mod tests {
         let answer = client.send(CREATE, "x").await.expect("an answer");
         assert_eq!(answer.status, 409);
         assert!(String::from_utf8_lossy(&answer.body).contains("ConditionalRequestConflict"));
-        assert_eq!(
-            client.status("PUT /free", "x").await,
-            200,
-            "has no condition"
-        );
+        assert_eq!(client.status("PUT /free", "x").await, 200, "has no condition");
         proxy.on_gets(Fault::Status(503));
         assert_eq!(client.status("GET /free", "").await, 503);
         assert_eq!(client.status("HEAD /free", "").await, 503);
@@ -1549,11 +1364,7 @@ mod tests {
         fails_with(client.send(CREATE, "x").await, ConnectionReset);
         assert_eq!(store.version("/locks/a?x=1"), 0);
         assert_eq!(lock(&store.seen).len(), 1);
-        let none = proxy
-            .log()
-            .iter()
-            .filter(|entry| entry.upstream.is_none())
-            .count();
+        let none = proxy.log().iter().filter(|entry| entry.upstream.is_none()).count();
         assert_eq!(none, 5);
     }
 
@@ -1564,12 +1375,7 @@ mod tests {
         proxy.on_put(1, Fault::DelayBefore(Duration::from_millis(150)));
         let mut client = Client::new(&proxy).await;
         let text = "PUT /late HTTP/1.1\r\nIf-None-Match: *\r\nContent-Length: 1\r\n\r\nx";
-        client
-            .0
-            .get_mut()
-            .write_all(text.as_bytes())
-            .await
-            .expect("sent");
+        client.0.get_mut().write_all(text.as_bytes()).await.expect("sent");
         soon("the request arrives", || proxy.in_flight() == 1).await;
         drop(client);
         proxy.cut_all();
@@ -1588,35 +1394,22 @@ mod tests {
         assert_eq!(client.status(CREATE, "1").await, 412, "the second of two");
         assert_eq!(store.version("/locks/a?x=1"), 1);
         proxy.on_all_puts(Fault::StripPreconditions);
-        assert_eq!(
-            client.status(CREATE, "2").await,
-            200,
-            "the condition is gone"
-        );
+        assert_eq!(client.status(CREATE, "2").await, 200, "the condition is gone");
         let json = "POST /upload?name=a&ifGenerationMatch=0&b=c";
         client.send(json, "").await.expect("an answer");
         let (_, target, _) = lock(&store.seen).last().expect("a request").clone();
         assert_eq!(target, "/upload?name=a&b=c");
 
         proxy.on_gets(Fault::StripResponseHeader("etag"));
-        let answer = client
-            .send("GET /locks/a?x=1", "")
-            .await
-            .expect("an answer");
+        let answer = client.send("GET /locks/a?x=1", "").await.expect("an answer");
         assert!(header(&answer.headers, "etag").is_none());
         assert!(header(&answer.headers, "date").is_some());
         let past = http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
         assert_eq!(past, "Sun, 06 Nov 1994 08:49:37 GMT");
         proxy.on_gets(Fault::AddResponseHeader("date", past.clone()));
-        let answer = client
-            .send("GET /locks/a?x=1", "")
-            .await
-            .expect("an answer");
-        let dates: Vec<_> = answer
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("date"))
-            .collect();
+        let answer = client.send("GET /locks/a?x=1", "").await.expect("an answer");
+        let dates: Vec<_> =
+            answer.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("date")).collect();
         assert_eq!(dates, [&("date".to_owned(), past)]);
     }
 
@@ -1703,10 +1496,7 @@ mod tests {
         drop(unused);
         let proxy = FaultProxy::start(addr);
         let mut client = Client::new(&proxy).await;
-        fails_with(
-            client.send("GET /none", "").await,
-            io::ErrorKind::UnexpectedEof,
-        );
+        fails_with(client.send("GET /none", "").await, io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
@@ -1727,33 +1517,16 @@ mod tests {
         for task in tasks {
             task.await.expect("no panic");
         }
-        assert_eq!(
-            (0..16)
-                .map(|task| store.version(&format!("/{task}")))
-                .sum::<u64>(),
-            800
-        );
-        assert!(
-            store.connections.load(Ordering::SeqCst) <= 32,
-            "connections are kept"
-        );
+        assert_eq!((0..16).map(|task| store.version(&format!("/{task}"))).sum::<u64>(), 800);
+        assert!(store.connections.load(Ordering::SeqCst) <= 32, "connections are kept");
     }
 
     #[test]
     fn urls_lead_through_the_proxy() {
         for (url, port) in [
-            (
-                "s3://locks/t?aws_endpoint=http://127.0.0.1:4566&aws_region=us-east-1",
-                4566,
-            ),
-            (
-                "s3://locks?aws_endpoint=http%3a%2f%2flocalhost%3a4566",
-                4566,
-            ),
-            (
-                "az://locks?azure_storage_endpoint=http%3A%2F%2F127.0.0.1%3A10000%2Fdev",
-                10_000,
-            ),
+            ("s3://locks/t?aws_endpoint=http://127.0.0.1:4566&aws_region=us-east-1", 4566),
+            ("s3://locks?aws_endpoint=http%3a%2f%2flocalhost%3a4566", 4566),
+            ("az://locks?azure_storage_endpoint=http%3A%2F%2F127.0.0.1%3A10000%2Fdev", 10_000),
             (
                 "gs://locks?google_service_account_key=%7B%22gcs_base_url%22%3A%22http%3A%2F%2F\
                  127.0.0.1%3A4443%22%2C%22disable_oauth%22%3Atrue%7D",
@@ -1764,11 +1537,7 @@ mod tests {
             assert_eq!(upstream, SocketAddr::from(([127, 0, 0, 1], port)), "{url}");
             let (proxy, through) = FaultProxy::in_front_of(url);
             assert_eq!(proxy.upstream(), upstream);
-            assert_eq!(
-                FaultProxy::upstream_of(&through),
-                Some(proxy.addr()),
-                "{through}"
-            );
+            assert_eq!(FaultProxy::upstream_of(&through), Some(proxy.addr()), "{through}");
             assert!(!through.contains(&port.to_string()), "{through}");
             let back = through
                 .replace(&proxy.addr().port().to_string(), &port.to_string())
@@ -1776,10 +1545,7 @@ mod tests {
             assert_eq!(back, url.replace("127.0.0.1", "localhost"));
         }
         assert_eq!(FaultProxy::upstream_of("memory:///"), None);
-        assert_eq!(
-            FaultProxy::upstream_of("s3://locks?aws_endpoint=http://127.0.0.1/"),
-            None
-        );
+        assert_eq!(FaultProxy::upstream_of("s3://locks?aws_endpoint=http://127.0.0.1/"), None);
     }
 
     #[test]

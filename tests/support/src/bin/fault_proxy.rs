@@ -38,17 +38,11 @@ fn options() -> Result<Option<Options>, String> {
         let (name, value) = match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => {
-                let value = args
-                    .next()
-                    .ok_or_else(|| format!("{arg}: a value is missing"))?;
+                let value = args.next().ok_or_else(|| format!("{arg}: a value is missing"))?;
                 (arg, value)
             }
         };
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| format!("{name}: not a number: {value}"))
-        };
+        let number = || value.parse::<u64>().map_err(|_| format!("{name}: not a number: {value}"));
         match name.as_str() {
             "--upstream" => {
                 let addr = value.parse();
@@ -64,18 +58,11 @@ fn options() -> Result<Option<Options>, String> {
     if status + drop > 1000 {
         return Err("more than a thousand of a thousand requests".into());
     }
-    Ok(Some(Options {
-        upstream,
-        seed,
-        status,
-        drop,
-    }))
+    Ok(Some(Options { upstream, seed, status, drop }))
 }
 
 fn chaos(options: &Options) -> impl Fn(&RequestView) -> Fault + Send + Sync + 'static {
-    let &Options {
-        seed, status, drop, ..
-    } = options;
+    let &Options { seed, status, drop, .. } = options;
     let seen = AtomicU64::new(0);
     move |_| {
         let drawn = draw(seed, seen.fetch_add(1, Ordering::SeqCst));
@@ -113,9 +100,6 @@ fn main() -> ExitCode {
     let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     let log = proxy.log();
     let faults = log.iter().filter(|entry| entry.fault != "Pass").count();
-    eprintln!(
-        "fault-proxy: {} requests, {faults} faults",
-        proxy.total_requests()
-    );
+    eprintln!("fault-proxy: {} requests, {faults} faults", proxy.total_requests());
     ExitCode::SUCCESS
 }

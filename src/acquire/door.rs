@@ -1,0 +1,59 @@
+//! Undoing an acquisition that was given up.
+
+use std::sync::Arc;
+
+use super::{Contender, moved_on, token_start};
+use crate::clock::Boot;
+use crate::error::Result;
+use crate::protocol::expiry::contender_wait;
+use crate::protocol::lock::shut_the_door;
+use crate::record::Record;
+use crate::store::{Content, Patience, Swap, Version};
+use crate::wait::{Backoff, RETRYING};
+
+impl Contender {
+    /// Sees to it that a write of this acquisition, which may yet land, does no harm: gives the
+    /// lock back if it has, and otherwise moves the version on, which voids it (hazard H2).
+    pub(super) async fn shut_the_door(mut self) {
+        let Some(expected) = self.doubt.take() else {
+            return;
+        };
+        let clock = Arc::clone(self.clock());
+        let end = clock.now().boot.plus(contender_wait(self.terms.ttl));
+        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store().rng()));
+        while clock.now().boot < end {
+            match self.try_to_shut(expected.as_ref(), end).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(lock = %self.name, %error, "undoing an abandoned acquisition");
+                }
+            }
+            clock.sleep_until(clock.now().boot.plus(backoff.next())).await;
+        }
+        tracing::warn!(lock = %self.name, "an abandoned acquisition was left to expire by itself");
+    }
+
+    async fn try_to_shut(&self, expected: Option<&Version>, until: Boot) -> Result<bool> {
+        let request = self.terms.request_timeout;
+        let read = self.store().read(&self.key, request).await?;
+        let (nonce, now) = (self.store().nonce(), self.clock().now().wall);
+        let (version, record) = match &read.content {
+            Content::Record { record, version, .. } => {
+                let ours = record.lease(self.id).is_some();
+                if !ours && moved_on(&expected.cloned(), &Some(version.clone())) {
+                    return Ok(true);
+                }
+                (Some(version), shut_the_door(record, self.id, nonce, now))
+            }
+            Content::Absent if expected.is_none() => {
+                let start = token_start(self.store(), read.now, request).await?;
+                (None, Record::free(start, nonce))
+            }
+            Content::Absent | Content::Unreadable { .. } => return Ok(true),
+        };
+        let patience = Patience { request, until, attempts: 1 };
+        let swapped = self.store().swap(&self.key, version, &record, patience).await?;
+        Ok(matches!(swapped, Swap::Won { .. }))
+    }
+}
