@@ -78,7 +78,9 @@ impl Child {
     /// Whether the reaped child left live processes in its group. As long as it did, the group's
     /// number is not given to another process.
     pub(crate) fn group_lives(&self) -> bool {
-        killpg(self.group, None::<Signal>) != Err(Errno::ESRCH) && !only_zombies(self.group)
+        let exists = || killpg(self.group, None::<Signal>) != Err(Errno::ESRCH);
+        // Looked at again, because zombies may have been reaped while they were looked for.
+        exists() && !only_zombies(self.group) && exists()
     }
 }
 
@@ -111,7 +113,7 @@ fn only_zombies(group: Pid) -> bool {
             }
         }
     }
-    // Nothing found: they ended meanwhile, or cannot be seen. The next look will tell.
+    // Nothing found: they ended meanwhile, or cannot be seen.
     found
 }
 

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 
 use leaselock::{Error, ErrorKind};
 
+use crate::people;
+
 /// Busy, or the wait timed out (`-E` changes it). `EX_TEMPFAIL` of sysexits.h: try again later.
 pub(crate) const BUSY: u8 = 75;
 /// The lease was lost and the child was stopped.
@@ -68,9 +70,9 @@ impl Failure {
 
     /// Says it, and answers the exit code.
     pub(crate) fn print(&self) -> u8 {
-        eprintln!("leaselock: {}", self.message);
+        people::say(&self.message);
         if let Some(hint) = &self.hint {
-            eprintln!("leaselock: hint: {hint}");
+            people::say(&format!("hint: {hint}"));
         }
         self.code
     }

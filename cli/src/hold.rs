@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use crate::child::Child;
 use crate::clock::{self, Moment};
 use crate::limits::{Limits, Policy};
+use crate::people;
 use crate::process::Change;
 use crate::signals::{Notice, Signals};
 use crate::status_file::StatusFile;
@@ -93,15 +94,16 @@ impl Hold<'_> {
                 self.end(Signal::SIGKILL);
             }
         } else if self.limits.term.reached(now) && self.course.sent.is_none() {
-            if !self.course.settled {
-                self.say("the lease is about to end: stopping the command");
-            }
             self.end(Signal::SIGTERM);
             self.limits = self.policy.hurry(self.limits, now);
             let kill = self.limits.kill;
             if let Some(watchdog) = &mut self.watchdog {
                 // It must not send TERM again: many programs take a second one as "at once".
                 watchdog.lease(Limits { term: Moment::NEVER, kill });
+            }
+            // Last: whoever reads this may be slow.
+            if !self.course.settled {
+                self.say("the lease is about to end: stopping the command");
             }
         }
         if let Some(watchdog) = &mut self.watchdog {
@@ -132,12 +134,15 @@ impl Hold<'_> {
             LeasePhase::Held | LeasePhase::AtRisk => self.lease_stands(status),
             LeasePhase::Lost(reason) => {
                 self.course.settled = true;
-                if self.policy.stops() {
-                    self.say(&format!("the lease was lost ({reason}): stopping the command"));
-                    self.limits = self.policy.hurry(self.limits, Moment::now());
+                let now = Moment::now();
+                self.limits = self.policy.hurry(self.limits, now);
+                self.enforce(now);
+                let course = if self.policy.stops() {
+                    "stopping the command"
                 } else {
-                    self.say(&format!("the lease was lost ({reason}): the command runs on"));
-                }
+                    "the command runs on"
+                };
+                self.say(&format!("the lease was lost ({reason}): {course}"));
             }
             // Given back, or something that this command does not know: no renewal will come, and
             // the limits stand.
@@ -268,7 +273,7 @@ impl Hold<'_> {
 
     fn say(&self, text: &str) {
         if !self.quiet {
-            eprintln!("leaselock: {}: {text}", self.name);
+            people::say(&format!("{}: {text}", self.name));
         }
     }
 }

@@ -20,6 +20,7 @@ mod limits;
 mod ls;
 mod people;
 mod process;
+mod report;
 mod run;
 mod show;
 mod signals;
@@ -86,7 +87,7 @@ fn default_store(global: &Global) -> Result<String, Failure> {
     let directory = state.join("leaselock").join("locks");
     let url = file_url(&directory)?;
     if global.verbose > 0 {
-        eprintln!("leaselock: no --store given: locks are in {}", directory.display());
+        people::say(&format!("no --store given: locks are in {}", directory.display()));
     }
     Ok(url)
 }
@@ -121,6 +122,8 @@ fn log(global: &Global) {
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // They would be printed in a way that panics when nobody reads stderr any more.
+        .log_internal_errors(false)
         .init();
 }
 

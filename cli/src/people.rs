@@ -1,11 +1,20 @@
 //! What people read: who, and how long.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use leaselock::{HolderInfo, LockInfo, LockState, Owner};
 use nix::unistd::{User, gethostname, getuid};
 
 use crate::clock;
+
+/// One line on stderr.
+///
+/// Unlike `eprintln!` it does not panic when nobody reads any more (`leaselock … 2>&1 | head`): a
+/// lock is not lost for that.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "leaselock: {text}");
+}
 
 /// `3m 20s`; below a second `0s`.
 pub(crate) fn duration(time: Duration) -> String {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use leaselock::{Lock, LockGuard, LossReason, Release, Store};
 use nix::sys::signal::Signal;
-use serde_json::json;
 
 use crate::args::{Global, Run};
 use crate::child::Child;
@@ -15,6 +14,7 @@ use crate::hold::{Course, Ended, Hold};
 use crate::limits::Policy;
 use crate::people;
 use crate::process::{self, Change, Prepare};
+use crate::report::Report;
 use crate::signals::Signals;
 use crate::status_file::{Place, StatusFile};
 use crate::terminal::{self, Terminal};
@@ -30,6 +30,9 @@ CMD gets LEASELOCK_NAME, LEASELOCK_TOKEN (the fencing token: pass it on with eve
 lock protects), LEASELOCK_HOLDER, LEASELOCK_STORE (without credentials and options) and
 LEASELOCK_STATUS_FILE, a small JSON file that is kept current: name, token, holder, state (held,
 at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME).
+
+With --json, outcome is one of completed, busy, timed_out, skipped, interrupted (by a signal, while
+waiting), not_started, lost (exit code 120), overrun (121) and failed.
 
 CMD runs in a process group of its own, which never outlives the lease. When the lease is lost or
 cannot be renewed in time, the group gets TERM, and KILL after --kill-grace, at the latest a moment
@@ -70,7 +73,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
     if args.json {
         report.print(code);
     }
-    if let Some(signal) = report.echo {
+    if let Some(signal) = report.typed {
         process::reset(signal);
         terminal::echo_to_own_group(signal);
     }
@@ -99,8 +102,7 @@ impl Running<'_> {
         };
         let store = opened?;
         let lock = self.lock(&store);
-        let waited = waiting::acquire(&lock, self.patience(), &mut signals, self.global.quiet);
-        let waited = waited.await;
+        let waited = self.acquire(&lock, &mut signals).await;
         report.waited = since(begun);
         match waited? {
             Waited::Acquired(guard) => {
@@ -110,7 +112,7 @@ impl Running<'_> {
             }
             Waited::Busy(info) => {
                 if !self.global.quiet {
-                    eprintln!("leaselock: {}", people::situation(&info));
+                    people::say(&people::situation(&info));
                 }
                 Ok(self.busy(report))
             }
@@ -135,6 +137,19 @@ impl Running<'_> {
             lock = lock.min_hold(time);
         }
         lock
+    }
+
+    /// Acquires a lease that still stands when it gets here.
+    async fn acquire(&self, lock: &Lock, signals: &mut Signals) -> Result<Waited, Failure> {
+        loop {
+            match waiting::acquire(lock, self.patience(), signals, self.global.quiet).await? {
+                // This process was frozen between the acquisition and now: once more.
+                Waited::Acquired(late) if !late.is_held() => {
+                    self.release(late, signals).await;
+                }
+                waited => return Ok(waited),
+            }
+        }
     }
 
     fn patience(&self) -> Patience {
@@ -177,9 +192,9 @@ impl Running<'_> {
         let lost = self.release(guard, signals).await;
         if let Some(reason) = lost.as_ref().filter(|_| !ended.stopped && !self.global.quiet) {
             let name = &self.args.lock;
-            eprintln!("leaselock: {name}: the command finished without the lock: {reason}");
+            people::say(&format!("{name}: the command finished without the lock: {reason}"));
         }
-        report.echo = to_echo(&ended, died_by);
+        report.typed = typed(&ended, died_by);
         let (outcome, code) = match (ended.stopped, lost.is_some()) {
             (true, _) => ("lost", exit::LOST),
             (false, true) => ("overrun", exit::OVERRUN),
@@ -208,7 +223,7 @@ impl Running<'_> {
             watchdog.lease(self.policy.for_watchdog(limits));
         }
         let status_file = StatusFile::create(self.place, guard, &status)
-            .inspect_err(|error| eprintln!("leaselock: no status file: {error}"))
+            .inspect_err(|error| people::say(&format!("no status file: {error}")))
             .ok();
         let terminal = Terminal::find();
         let handed_over = terminal.to_hand_over();
@@ -254,7 +269,7 @@ impl Running<'_> {
         let name = guard.name().to_owned();
         let warn = |text: String| {
             if !self.global.quiet {
-                eprintln!("leaselock: {name}: {text}");
+                people::say(&format!("{name}: {text}"));
             }
         };
         let unconfirmed = "the store did not confirm the release: the lock ends by itself";
@@ -292,48 +307,9 @@ fn code(change: Change) -> (u8, Option<i32>) {
 /// ^C at the terminal went to the child's group only. Without `leaselock` it would have gone to the
 /// whole job, and ended a script too: so it does, this process included, because a shell ends its
 /// loop only when the command in it died of the signal. `$?` is the same.
-fn to_echo(ended: &Ended, died_by: Option<i32>) -> Option<Signal> {
+fn typed(ended: &Ended, died_by: Option<i32>) -> Option<Signal> {
     let signal = Signal::try_from(died_by?).ok()?;
     (signal == Signal::SIGINT && ended.had_terminal).then_some(signal)
-}
-
-/// What `--json` prints.
-#[derive(Debug)]
-struct Report {
-    outcome: &'static str,
-    token: Option<u64>,
-    waited: Duration,
-    held: Duration,
-    echo: Option<Signal>,
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        let none = Duration::ZERO;
-        Self { outcome: "failed", token: None, waited: none, held: none, echo: None }
-    }
-}
-
-impl Report {
-    fn interrupted(&mut self, signal: Signal) -> u8 {
-        self.outcome = "interrupted";
-        exit::by_signal(signal as i32)
-    }
-
-    fn print(&self, code: u8) {
-        let object = json!({
-            "outcome": self.outcome,
-            "token": self.token,
-            "exit_code": code,
-            "waited_ms": millis(self.waited),
-            "held_ms": millis(self.held),
-        });
-        eprintln!("{object}");
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn since(begun: Moment) -> Duration {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use leaselock::{FencingToken, LeasePhase, LeaseStatus, LockGuard};
-use nix::unistd::getpid;
+use nix::unistd::{AccessFlags, access, getpid};
 use serde_json::json;
 
 use crate::clock::Moment;
@@ -22,9 +22,11 @@ pub(crate) struct Place {
 impl Place {
     /// Chooses a name that no other run has. Nothing is created yet.
     pub(crate) fn choose() -> Self {
+        let usable = AccessFlags::W_OK | AccessFlags::X_OK;
         let parent = std::env::var_os("XDG_RUNTIME_DIR")
             .map(PathBuf::from)
-            .filter(|path| path.is_absolute() && path.is_dir())
+            // It may be another user's (`sudo` keeps the variable).
+            .filter(|path| path.is_absolute() && access(path, usable).is_ok())
             .unwrap_or_else(std::env::temp_dir);
         let name = format!("leaselock-{}-{:x}", getpid(), Moment::now().boot.as_nanos());
         Self { directory: parent.join(name) }

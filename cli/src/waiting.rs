@@ -71,7 +71,7 @@ pub(crate) async fn acquire(
 async fn tell(lock: &Lock) -> Infallible {
     clock::sleep(FIRST_WORD).await;
     loop {
-        eprintln!("leaselock: waiting: {}", situation(lock).await);
+        people::say(&format!("waiting: {}", situation(lock).await));
         clock::sleep(BETWEEN_LINES).await;
     }
 }

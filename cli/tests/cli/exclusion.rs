@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use leaselock_test_support::emulators::Backend;
+use leaselock_test_support::proxy::Fault;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -44,6 +45,10 @@ mv "next.$$" ledger
 rm -f inside
 "#;
 
+/// The loops go on for at least this long, and until enough has happened, but no longer than that.
+const SHORTEST: Duration = Duration::from_secs(4);
+const LONGEST: Duration = Duration::from_secs(100);
+
 /// What disturbs the loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
@@ -52,6 +57,8 @@ enum Trouble {
     Killer,
     /// STOP to a random wrapper, for longer than its TTL.
     Freezer,
+    /// The store answers with 503, or commits and drops the answer.
+    Storm,
 }
 
 struct Contest<'a> {
@@ -75,23 +82,30 @@ impl Contest<'_> {
         Duration::from_secs(if self.backend == Backend::Seaweedfs { 4 } else { 2 })
     }
 
-    fn duration(&self) -> Duration {
-        match self.trouble {
-            Trouble::None => Duration::from_secs(5),
-            Trouble::Killer | Trouble::Freezer => self.ttl() * 4,
+    /// Whether enough has happened to prove something; on a slow machine that takes longer.
+    fn is_enough(&self, began: Duration) -> bool {
+        let passed = boot() - began;
+        if passed > LONGEST {
+            return true;
         }
+        let disturbed = match self.trouble {
+            Trouble::None | Trouble::Storm => usize::MAX,
+            Trouble::Killer | Trouble::Freezer => self.hits.load(Ordering::Relaxed),
+        };
+        let increments = self.succeeded.lock().unwrap().len();
+        passed > SHORTEST && disturbed >= 2 && increments >= 2 * self.backend.max_racers()
     }
 
     fn run(&self) {
         fs::write(self.files.path().join("increment"), INCREMENT).unwrap();
-        let end = boot() + self.duration();
+        let began = boot();
         let loops = self.backend.max_racers();
         thread::scope(|scope| {
             let workers: Vec<_> = (0..loops)
                 .map(|worker| {
                     scope.spawn(move || {
                         let mut round = worker;
-                        while boot() < end {
+                        while !self.is_enough(began) {
                             self.once(round);
                             round += 1;
                         }
@@ -151,12 +165,14 @@ impl Contest<'_> {
 
     fn make_trouble(&self) {
         let mut turn = 0;
-        while self.trouble != Trouble::None && !self.over.load(Ordering::Acquire) {
+        let kills = matches!(self.trouble, Trouble::Killer | Trouble::Freezer);
+        while kills && !self.over.load(Ordering::Acquire) {
             thread::sleep(self.ttl() / 4);
             turn += 1;
             match self.trouble {
+                Trouble::None | Trouble::Storm => {}
                 Trouble::Killer => drop(self.victim(turn, Signal::SIGKILL)),
-                _ => {
+                Trouble::Freezer => {
                     if let Some(victim) = self.victim(turn, Signal::SIGSTOP) {
                         thread::sleep(self.ttl() * 6 / 5);
                         self.signal(victim, Signal::SIGCONT);
@@ -227,6 +243,7 @@ impl Contest<'_> {
         match self.trouble {
             Trouble::None => assert_eq!(written.len(), succeeded.len()),
             Trouble::Killer | Trouble::Freezer => assert!(disturbed > 0 && hits > 0),
+            Trouble::Storm => {}
         }
     }
 }
@@ -242,9 +259,19 @@ fn is_zombie(pid: i32) -> bool {
 
 fn contest(backend: Backend, trouble: Trouble) {
     let Some(url) = backend.fresh_url() else { return };
+    let storm = (trouble == Trouble::Storm).then(|| url.proxied());
+    if let Some((proxy, _)) = &storm {
+        let faults = [
+            Fault::Status(503),
+            Fault::CommitThenStatus(503),
+            Fault::CommitThenClose,
+            Fault::CommitThenReset,
+        ];
+        proxy.random(7, 150, &faults);
+    }
     Contest {
         backend,
-        url: url.as_str(),
+        url: storm.as_ref().map_or(url.as_str(), |(_, url)| url),
         trouble,
         files: TempDir::new().unwrap(),
         wrappers: Mutex::default(),
@@ -254,6 +281,9 @@ fn contest(backend: Backend, trouble: Trouble) {
         hits: AtomicUsize::new(0),
     }
     .run();
+    if let Some((proxy, _)) = &storm {
+        assert!(proxy.log().iter().any(|entry| entry.fault != "Pass"), "there was a storm");
+    }
 }
 
 macro_rules! contests {
@@ -274,6 +304,13 @@ macro_rules! contests {
             #[test]
             fn no_increment_is_lost_when_wrappers_are_frozen() {
                 contest(Backend::$variant, Trouble::Freezer);
+            }
+
+            #[test]
+            fn no_increment_is_lost_in_a_storm_of_the_store() {
+                if Backend::$variant.is_http() {
+                    contest(Backend::$variant, Trouble::Storm);
+                }
             }
         }
     )*};

@@ -2,6 +2,8 @@
 //!
 //! Time limits are generous; what is waited for is a condition, not a moment.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod admin;
 mod children;
 mod exclusion;

@@ -1,0 +1,51 @@
+//! What `run --json` prints at the end.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::exit;
+
+/// Filled in as things go on.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) outcome: &'static str,
+    pub(crate) token: Option<u64>,
+    pub(crate) waited: Duration,
+    pub(crate) held: Duration,
+    /// Not printed: the signal that somebody typed at the terminal, and CMD died of.
+    pub(crate) typed: Option<Signal>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        let none = Duration::ZERO;
+        Self { outcome: "failed", token: None, waited: none, held: none, typed: None }
+    }
+}
+
+impl Report {
+    /// The wait was ended by a signal. Answers the exit code.
+    pub(crate) fn interrupted(&mut self, signal: Signal) -> u8 {
+        self.outcome = "interrupted";
+        exit::by_signal(signal as i32)
+    }
+
+    pub(crate) fn print(&self, code: u8) {
+        let object = json!({
+            "outcome": self.outcome,
+            "token": self.token,
+            "exit_code": code,
+            "waited_ms": millis(self.waited),
+            "held_ms": millis(self.held),
+        });
+        // Nobody is left to be told when nobody reads it.
+        let _ = writeln!(io::stderr(), "{object}");
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
