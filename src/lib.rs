@@ -1,4 +1,63 @@
 //! Distributed locks with no lock server: leases on the object storage you already have.
+//!
+//! A lock is one small record on a store with conditional writes: S3 and everything that speaks its
+//! protocol, Azure Blob Storage, Google Cloud Storage, a directory, or any
+//! [`object_store::ObjectStore`]. Leases expire, are renewed in the background, and are waited for
+//! with bounded, jittered, exponential backoff.
+//!
+//! # What is not promised
+//!
+//! - **That a paused process does not act late.** Between asking [`LockGuard::is_held`] and the next
+//!   line a process can be suspended for an hour; no lease can prevent that. Pass
+//!   [`LockGuard::token`] along with every write, and let the receiver refuse a smaller token than
+//!   the largest it has seen.
+//! - **Exclusion while somebody deletes a record that is held.** Tokens go on rising all the same.
+//! - **Fairness, and hand-over in less than a poll.**
+//!
+//! # What is
+//!
+//! - At most one acquisition owns a lock on the store, whatever clocks do.
+//! - Fencing tokens rise strictly: across releases, crashes, takeovers, breaks, and deletion.
+//! - A guard says that it is lost *before* anybody else may take over. Only the rates of clocks
+//!   matter for that, never their readings: they need not be synchronised.
+//! - A crashed holder's lock is free again after `1.02 × TTL + 50 ms` and one poll.
+//!
+//! The argument stands in `docs/PROTOCOL.md`, the assumptions in `docs/GUARANTEES.md`.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> leaselock::Result<()> {
+//! let store = leaselock::open("memory:///").await?; // or s3://bucket/locks, file:///var/locks, …
+//! let lock = store.lock("etl/nightly").ttl(Duration::from_secs(30)).owner("nightly-etl");
+//!
+//! let guard = lock.acquire().await?;
+//! let answer = guard.run(async { 6 * 7 }).await?; // dropped the moment the lease is lost
+//! assert_eq!(answer, 42);
+//! guard.release().await?;
+//!
+//! // The same in one line:
+//! let token = lock.with(async |guard| guard.token()).await?;
+//! # assert!(token.get() > 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Runtimes
+//!
+//! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
+//! a program which blocks every thread of its runtime keeps its leases; the library's futures work
+//! on any executor. A future that is dropped abandons no write: what has begun is seen to its end
+//! and undone in the background.
+//!
+//! # Features
+//!
+//! `aws`, `azure` and `gcp` bring the clouds; none is on by default. `tracing` events and `metrics`
+//! counters are emitted always; `docs/GUARANTEES.md` lists them.
+
 mod acquire;
 mod admin;
 mod client;
@@ -36,3 +95,12 @@ pub use record::Payload;
 pub use runtime::Runtime;
 pub use store::directory::{DirectoryStore, OutsideRoot};
 pub use token::{FencingToken, ParseTokenError};
+
+/// The guides are compiled, so that what they show cannot rot.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/GUARANTEES.md")]
+    mod guarantees {}
+}

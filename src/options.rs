@@ -64,7 +64,7 @@ impl LockOptions {
     pub(crate) fn check(&self) -> Result<Terms> {
         let ttl = self.ttl.unwrap_or(DEFAULT_TTL);
         within("the TTL", ttl, MIN_TTL, MAX_TTL)?;
-        if ttl.subsec_nanos() % 1_000_000 != 0 {
+        if !ttl.subsec_nanos().is_multiple_of(1_000_000) {
             return invalid(format!("the TTL {ttl:?} is finer than a millisecond"));
         }
         let request_timeout = request_timeout(ttl);

@@ -1,10 +1,12 @@
 //! Writes whose outcome is unclear, on real HTTP stores behind a proxy that loses, delays, repeats
 //! and falsifies answers (hazards H1, H2, H4, H5, H6, H13, H14, H24).
 
+#![allow(clippy::disallowed_methods, reason = "waits in real time, with generous bounds")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use leaselock::{Attempt, ErrorKind, Release, Store, StoreBuilder};
+use leaselock::{Attempt, ErrorKind, LossReason, Release, Store, StoreBuilder};
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
 use leaselock_test_support::place::Place;
@@ -40,6 +42,7 @@ on_every_http_store!(
     a_storm_of_every_fault_loses_nothing,
     a_release_without_an_answer_is_found_out,
     an_outage_shorter_than_the_lease_is_survived,
+    denied_access_ends_a_lease_as_denied,
     a_store_without_dates_or_stamps_is_only_slower,
     cached_answers_and_lying_dates_do_not_end_a_lease,
 );
@@ -185,6 +188,16 @@ async fn an_outage_shorter_than_the_lease_is_survived(behind: &Behind) {
     assert_eq!(guard.release().await.expect("releases"), Release::Released);
 }
 
+async fn denied_access_ends_a_lease_as_denied(behind: &Behind) {
+    let store = behind.open().await;
+    let guard = store.lock("x").ttl(Duration::from_secs(2)).acquire().await.expect("acquires");
+    behind.proxy.plan(|_| Fault::Status(403));
+    let reason = tokio::time::timeout(LONG, guard.lost()).await.expect("ends");
+    assert_eq!(reason, LossReason::Denied);
+    let refused = behind.open().await.lock("y").acquire().await.expect_err("is denied");
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused:?}");
+}
+
 async fn a_store_without_dates_or_stamps_is_only_slower(behind: &Behind) {
     for header in ["date", "last-modified"] {
         behind.proxy.plan(move |_| Fault::StripResponseHeader(header));
@@ -284,7 +297,6 @@ async fn a_client_that_repeats_requests_by_itself_is_understood() {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "what is tested lies with the store's real clock")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

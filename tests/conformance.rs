@@ -1,5 +1,7 @@
 //! The same tests on every store: what the library promises must not depend on whose bucket it is.
 
+#![allow(clippy::disallowed_methods, reason = "waits in real time, with generous bounds")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -386,7 +388,6 @@ async fn with_runs_work_under_the_lock(place: Place) {
     eventually("the lock is usable", || true).await;
 }
 
-#[allow(clippy::disallowed_methods, reason = "what is tested lies with the store's real clock")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

@@ -1,5 +1,6 @@
 //! `DirectoryStore` in one process: the trait's semantics and the files it makes.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};

@@ -2,6 +2,7 @@
 //!
 //! The processes run this test binary again, with a role in the environment.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
 use std::path::Path as FilePath;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,7 @@
 //! Faults that were found once, each with the test that shows it.
 
+#![allow(clippy::disallowed_methods, reason = "waits in real time, with generous bounds")]
+
 use std::time::Duration;
 
 use leaselock::{ErrorKind, Payload, Release, Store, StoreBuilder};

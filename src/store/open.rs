@@ -34,7 +34,9 @@ pub(crate) struct Opening {
 /// The URL or an option is not understood, or a directory cannot be used.
 pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String)> {
     let mut url = Url::parse(text).map_err(|error| {
-        bad_url(text, "it is not a URL such as s3://bucket/prefix or file:///directory")
+        // What follows may be secret.
+        let shown = text.split(['?', '@']).next().unwrap_or_default();
+        bad_url(shown, "it is not a URL such as s3://bucket/prefix or file:///directory")
             .caused_by(error)
     })?;
     // Options in the URL are the user's last word.
@@ -46,8 +48,10 @@ pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String
     let printable = printable(&url);
 
     let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|error| {
+        // Not as a source: it quotes the URL with what may be secret in it.
+        tracing::trace!(%error, "a store URL was not recognised");
         let known = "known are s3, gs, az, abfs, abfss, file and memory";
-        bad_url(&printable, &format!("its scheme or form is not known ({known})")).caused_by(error)
+        bad_url(&printable, &format!("its scheme or form is not known ({known})"))
     })?;
     let store = match scheme {
         ObjectStoreScheme::Local => directory(&url, opening)?,
@@ -183,43 +187,34 @@ mod cloud {
     use super::*;
     use crate::store::connector::Connector;
 
+    /// Opens a store with one of `object_store`'s builders, which have no common trait.
+    macro_rules! open_with {
+        ($builder:ty, $url:expr, $path:expr, $opening:expr) => {{
+            let connector = Connector::new(Arc::clone(&$opening.clock));
+            let mut builder = <$builder>::from_env()
+                .with_url($url.as_str())
+                .with_retry(no_retries())
+                .with_http_connector(connector.clone());
+            for (key, value) in configuration(&$opening.options)? {
+                builder = builder.with_config(key, value);
+            }
+            finish(builder.build(), connector, $url, $path, $opening)
+        }};
+    }
+
     #[cfg(feature = "aws")]
     pub(super) fn s3(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
-        let connector = Connector::new(Arc::clone(&opening.clock));
-        let mut builder = object_store::aws::AmazonS3Builder::from_env()
-            .with_url(url.as_str())
-            .with_retry(no_retries())
-            .with_http_connector(connector.clone());
-        for (key, value) in configuration(&opening.options)? {
-            builder = builder.with_config(key, value);
-        }
-        finish(builder.build(), connector, url, path, opening)
+        open_with!(object_store::aws::AmazonS3Builder, url, path, opening)
     }
 
     #[cfg(feature = "azure")]
     pub(super) fn azure(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
-        let connector = Connector::new(Arc::clone(&opening.clock));
-        let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env()
-            .with_url(url.as_str())
-            .with_retry(no_retries())
-            .with_http_connector(connector.clone());
-        for (key, value) in configuration(&opening.options)? {
-            builder = builder.with_config(key, value);
-        }
-        finish(builder.build(), connector, url, path, opening)
+        open_with!(object_store::azure::MicrosoftAzureBuilder, url, path, opening)
     }
 
     #[cfg(feature = "gcp")]
     pub(super) fn gcs(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
-        let connector = Connector::new(Arc::clone(&opening.clock));
-        let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
-            .with_url(url.as_str())
-            .with_retry(no_retries())
-            .with_http_connector(connector.clone());
-        for (key, value) in configuration(&opening.options)? {
-            builder = builder.with_config(key, value);
-        }
-        finish(builder.build(), connector, url, path, opening)
+        open_with!(object_store::gcp::GoogleCloudStorageBuilder, url, path, opening)
     }
 
     fn finish<S: ObjectStore>(

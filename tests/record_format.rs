@@ -1,0 +1,138 @@
+//! The wire format: files that every version from now on must read, write and refuse alike.
+
+use leaselock::record::{Fault, Record, RecordError};
+
+const FREE: &str = include_str!("golden/free.json");
+const HELD: &str = include_str!("golden/held.json");
+const LINGERING: &str = include_str!("golden/lingering.json");
+const UNKNOWN_FIELDS: &str = include_str!("golden/unknown_fields.json");
+
+fn decode(text: &str) -> Result<Record, RecordError> {
+    Record::decode(text.as_bytes())
+}
+
+fn value(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("is JSON")
+}
+
+#[test]
+fn golden_files_survive_a_rewrite() {
+    for text in [FREE, HELD, LINGERING, UNKNOWN_FIELDS] {
+        let record = decode(text).expect("is a record");
+        let written = String::from_utf8(record.encode().expect("is small")).expect("is text");
+        assert_eq!(value(&written), value(text));
+        assert_eq!(decode(&written).expect("is a record"), record);
+    }
+}
+
+#[test]
+fn golden_files_say_what_they_say() {
+    let held = decode(HELD).expect("is a record");
+    let lease = &held.holders[0];
+    assert_eq!(held.token.get(), 1_795_227_959_644_001);
+    assert_eq!(lease.ttl.as_millis(), 30_000);
+    assert_eq!(lease.renewals, 12);
+    assert_eq!(lease.owner.label, "nightly-etl");
+    assert_eq!(lease.owner.pid, Some(4711));
+    assert_eq!(held.history[0].ended.as_str(), "broken");
+    assert_eq!(held.history[0].by.as_deref(), Some("ops"));
+    assert!(decode(FREE).expect("is a record").holders.is_empty());
+    assert!(decode(LINGERING).expect("is a record").holders[0].released_at.is_some());
+}
+
+/// The held record with one value replaced.
+fn with(pointer: &str, new: &str) -> String {
+    let mut document = value(HELD);
+    *document.pointer_mut(pointer).expect("is there") = value(new);
+    document.to_string()
+}
+
+fn without(parent: &str, key: &str) -> String {
+    let mut document = value(HELD);
+    let parent = document.pointer_mut(parent).expect("is there");
+    parent.as_object_mut().expect("is an object").remove(key).expect("was there");
+    document.to_string()
+}
+
+#[test]
+fn every_fault_is_named_with_its_path() {
+    let cases = [
+        ("/format", "2", "format: format 2 is newer"),
+        ("/format", "0", "format: 0 is out of range"),
+        ("/format", "\"1\"", "format: expected a whole number, found \"1\""),
+        ("/kind", "\"semaphore\"", "kind: this is a \"semaphore\", not a lock"),
+        ("/token", "9007199254740991", "token: 9007199254740991 is out of range"),
+        ("/token", "-1", "token: -1 is out of range"),
+        ("/token", "1.5", "token: 1.5 is out of range"),
+        ("/token", "null", "token: expected a whole number, found null"),
+        ("/nonce", "\"12\"", "nonce: expected 32 hexadecimal digits"),
+        ("/limit", "2", "limit: 2 is out of range (1)"),
+        ("/holders", "{}", "holders: expected a list, found an object"),
+        ("/holders/0", "7", "holders[0]: expected an object, found 7"),
+        ("/holders/0/id", "\"me\"", "holders[0].id: expected a UUID, found \"me\""),
+        (
+            "/holders/0/token",
+            "9007199254740000",
+            "holders[0].token: 9007199254740000 is out of range",
+        ),
+        ("/holders/0/mode", "\"shared\"", "holders[0].mode: expected \"exclusive\""),
+        ("/holders/0/permits", "0", "holders[0].permits: 0 is out of range"),
+        ("/holders/0/ttl_ms", "999", "holders[0].ttl_ms: 999 is out of range (1000 to 86400000)"),
+        ("/holders/0/ttl_ms", "86400001", "holders[0].ttl_ms: 86400001 is out of range"),
+        ("/holders/0/ttl_ms", "null", "holders[0].ttl_ms: expected a whole number, found null"),
+        ("/holders/0/renewals", "-1", "holders[0].renewals: -1 is out of range"),
+        ("/holders/0/expires_at", "\"soon\"", "holders[0].expires_at: expected an RFC 3339 time"),
+        ("/holders/0/owner/host", "3", "holders[0].owner.host: expected a text, found 3"),
+        ("/holders/0/owner/pid", "4294967296", "holders[0].owner.pid: 4294967296 is out of range"),
+        ("/history/0/to", "0", "history[0].to: expected a text, found 0"),
+    ];
+    for (pointer, new, message) in cases {
+        let error = decode(&with(pointer, new)).expect_err(pointer).to_string();
+        assert!(error.contains(message), "{pointer} = {new}: {error}");
+    }
+    for (parent, key, path) in [
+        ("", "token", "token: missing"),
+        ("", "holders", "holders: missing"),
+        ("/holders/0", "renewals", "holders[0].renewals: missing"),
+        ("/holders/0/owner", "label", "holders[0].owner.label: missing"),
+    ] {
+        assert_eq!(decode(&without(parent, key)).expect_err(key).to_string(), path);
+    }
+}
+
+#[test]
+fn what_is_no_record_at_all_is_told_apart() {
+    let not_json =
+        |text: &str| matches!(decode(text), Err(RecordError { fault: Fault::NotJson(_), .. }));
+    assert!(not_json("") && not_json("{\"format\": 1,") && not_json("NaN"));
+    let two = HELD.replacen("\"holders\": [", "\"holders\": [null, ", 1);
+    assert!(decode(&two).expect_err("two").to_string().contains("at most one holder"));
+    let huge = format!("{HELD}{}", " ".repeat(65_536));
+    assert!(matches!(decode(&huge), Err(RecordError { fault: Fault::TooLarge { .. }, .. })));
+    let long = with("/holders/0/owner/label", &format!("\"{}\"", "x".repeat(129)));
+    assert!(decode(&long).expect_err("long").to_string().contains("holders[0].owner.label"));
+}
+
+#[test]
+fn a_record_that_grows_too_large_loses_its_oldest_tenures_first() {
+    let mut document = value(UNKNOWN_FIELDS);
+    let tenure = document["history"][0].clone();
+    let reason = serde_json::Value::from("x".repeat(1000));
+    let history = (0..16).map(|_| {
+        let mut tenure = tenure.clone();
+        tenure["reason"] = reason.clone();
+        tenure["by"] = reason.clone();
+        tenure
+    });
+    document["history"] = history.collect();
+    document["from_the_future"] = "y".repeat(28_000).into();
+    let mut record = decode(&document.to_string()).expect("is a record");
+    assert_eq!(record.history.len(), 16);
+    let payload = format!("\"{}\"", "z".repeat(10_000));
+    record.payload = Some(leaselock::Payload::from_json_str(&payload).expect("is small"));
+    let written = record.encode().expect("fits without some history");
+    assert!(written.len() <= 65_536);
+    let read = Record::decode(&written).expect("is a record");
+    assert!((1..16).contains(&read.history.len()), "{}", read.history.len());
+    assert_eq!(read.history, record.history[16 - read.history.len()..]);
+}

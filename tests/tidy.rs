@@ -1,0 +1,107 @@
+//! The directions between modules, read from their `use` lines and names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("is a folder") {
+            let path = entry.expect("is readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("is text");
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                found.push((path.clone(), lines.collect::<Vec<_>>().join("\n")));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has sources");
+    found
+}
+
+/// The files under `folder`, except those whose path contains one of `allowed`, that name a word.
+fn offenders(folder: &str, words: &[&str], allowed: &[&str]) -> Vec<String> {
+    let mut offenders = Vec::new();
+    for (path, code) in sources(folder) {
+        let path = path.display().to_string();
+        if allowed.iter().any(|allowed| path.contains(allowed)) {
+            continue;
+        }
+        for word in words {
+            if code.contains(word) {
+                offenders.push(format!("{path} names {word}"));
+            }
+        }
+    }
+    offenders
+}
+
+#[test]
+fn the_protocol_is_pure() {
+    let banned = [
+        "tokio",
+        "object_store",
+        "Instant",
+        "SystemTime",
+        "rand",
+        "crate::store",
+        "crate::clock",
+        "crate::rng",
+        "async ",
+        "std::fs",
+        "std::net",
+        "tracing",
+        "metrics",
+    ];
+    assert_eq!(offenders("src/protocol", &banned, &[]), [""; 0]);
+}
+
+#[test]
+fn the_store_does_not_decide_who_holds_a_lock() {
+    let banned =
+        ["crate::protocol", "crate::keeper", "crate::guard", "crate::lock::", "crate::hold::"];
+    assert_eq!(offenders("src/store", &banned, &[]), [""; 0]);
+}
+
+#[test]
+fn only_the_record_knows_its_json() {
+    // A directory keeps attributes of its objects as JSON of its own.
+    let allowed = ["src/record/", "src/store/directory"];
+    assert_eq!(offenders("src", &["serde_json"], &allowed), [""; 0]);
+}
+
+#[test]
+fn only_the_store_writes() {
+    let allowed = ["src/store/"];
+    assert_eq!(offenders("src", &["put_opts", "PutMode", ".put("], &allowed), [""; 0]);
+}
+
+#[test]
+fn only_one_file_each_reads_clocks_and_draws_random_numbers() {
+    assert_eq!(
+        offenders("src", &["Instant::now", "SystemTime::now", "tokio::time"], &["src/clock.rs"]),
+        [""; 0]
+    );
+    assert_eq!(offenders("src", &["getrandom", "new_v4", "rand::"], &["src/rng.rs"]), [""; 0]);
+}
+
+#[test]
+fn the_ground_floor_knows_nothing_above_it() {
+    let ground = ["token.rs", "holder.rs", "error.rs", "time.rs"];
+    for (path, code) in sources("src") {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_ground =
+            ground.contains(&name) && path.parent().is_some_and(|dir| dir.ends_with("src"));
+        assert!(!is_ground || !code.contains("use crate::"), "{} looks up", path.display());
+    }
+}
+
+#[test]
+fn the_command_uses_the_public_interface_only() {
+    let private = ["leaselock::store", "leaselock::keeper", "leaselock::hold", "object_store::"];
+    assert_eq!(offenders("cli/src", &private, &[]), [""; 0]);
+}
