@@ -23,7 +23,6 @@ use crate::wait::{Backoff, RETRYING};
 
 /// How a release ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "the lock may have been lost before it was released"]
 pub enum Release {
     /// The lock is free; or, with a minimum hold, it will be when that has passed.
     Released,

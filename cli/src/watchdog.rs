@@ -255,6 +255,13 @@ impl Watch {
         Some((group, signal))
     }
 
+    /// Nothing is left to signal. After KILL there is not, even if the group still exists: it may
+    /// consist of zombies, which not every container's init reaps.
+    fn has_done_all(&self) -> bool {
+        let gone = |group| killpg(group, None::<Signal>).is_err();
+        self.sent == Some(Signal::SIGKILL) || self.group.is_none_or(gone)
+    }
+
     /// How long nothing can become due; `None` without end.
     fn idle(&self, now: Moment) -> Option<Duration> {
         self.group?;
@@ -284,7 +291,7 @@ fn watch(socket: BorrowedFd<'_>, policy: Policy, leftover: &Place) {
             // Into the socket's buffer, for `disarm` to find even if the wrapper looks later.
             let _ = nix::unistd::write(socket, &[ACTED]);
         }
-        if watch.alone && watch.group.is_none_or(|group| killpg(group, None::<Signal>).is_err()) {
+        if watch.alone && watch.has_done_all() {
             leftover.remove();
             return;
         }
