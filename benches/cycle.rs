@@ -1,7 +1,7 @@
 //! `cargo bench`: the library's own overhead, on a store that takes no time.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use leaselock::Store;
+use leaselock::{Runtime, Store};
 
 fn cycle(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
@@ -10,6 +10,14 @@ fn cycle(criterion: &mut Criterion) {
     criterion.bench_function("memory: acquire + release", |bencher| {
         bencher.to_async(&runtime).iter(|| async {
             let guard = lock.acquire().await.expect("is free");
+            guard.release().await.expect("releases")
+        });
+    });
+    let here = async { Store::builder("memory:///").runtime(Runtime::Current).open().await };
+    let near = runtime.block_on(here).expect("memory opens").lock("bench");
+    criterion.bench_function("memory: acquire + release, on the caller's runtime", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            let guard = near.acquire().await.expect("is free");
             guard.release().await.expect("releases")
         });
     });

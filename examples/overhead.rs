@@ -87,7 +87,8 @@ async fn measure(url: &str, rounds: usize) -> Result<(), Error> {
 
 fn raw(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
     let url = url::Url::parse(url)?;
-    if let Ok(root) = url.to_file_path() {
+    if url.scheme() == "file" {
+        let root = url.to_file_path().map_err(|()| "not a directory of this machine")?;
         return Ok((Arc::new(DirectoryStore::open(root)?), Path::default()));
     }
     let options: Vec<(String, String)> = url.query_pairs().into_owned().collect();

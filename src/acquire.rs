@@ -399,12 +399,9 @@ impl Contender {
             version,
             own: Own { id: self.id, renewals: 0, unresolved: false },
             commands,
+            _registration: self.client.register(Arc::clone(&hold), sender.downgrade()),
         };
-        let registration = self.client.register(Arc::clone(&hold), sender.downgrade());
-        self.client.spawn(async move {
-            keeper.run().await;
-            drop(registration);
-        });
+        self.client.spawn(keeper.run());
         let guard = LockGuard::new(hold, sender);
         // A shutdown that began meanwhile may have missed this guard, which gives itself back.
         if *self.client.closing().borrow() { Err(shut_down()) } else { Ok(guard) }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -248,11 +249,23 @@ impl Client {
 
     /// Starts a task that [`Store::shutdown`] waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(self.counted(task));
+    }
+
+    /// Runs a task as far as it gets here and now, and starts it for the rest: for a caller that
+    /// waits for it.
+    pub(crate) fn start_here(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.start_here(self.counted(task));
+    }
+
+    fn counted(&self, task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
         let running = Running::begin(&self.tasks);
-        self.runtime.spawn(async move {
+        // Boxed itself, or its room would be taken twice: before and while it runs.
+        let task = Box::pin(task);
+        Box::pin(async move {
             task.await;
             drop(running);
-        });
+        })
     }
 
     /// Runs `work` in a task of the library and returns what it returns.
@@ -261,7 +274,7 @@ impl Client {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let (send, answer) = oneshot::channel();
-        self.spawn(async move {
+        self.start_here(async move {
             let _ = send.send(work.await);
         });
         answer.await.unwrap_or_else(|_| {
@@ -340,7 +353,7 @@ impl Client {
     async fn shutdown(self: Arc<Self>) -> ShutdownReport {
         self.closing.send_replace(true);
         let (send, report) = oneshot::channel();
-        self.runtime.spawn(async move {
+        self.runtime.spawn(Box::pin(async move {
             let limit = SHUTDOWN_PATIENCE;
             let mut report = ShutdownReport::default();
             let done = self.give_everything_back(&mut report);
@@ -348,7 +361,7 @@ impl Client {
                 tracing::warn!(%late, "the store was shut down with writes under way");
             }
             let _ = send.send(report);
-        });
+        }));
         report.await.unwrap_or_default()
     }
 

@@ -122,7 +122,7 @@ impl LockGuard {
     async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
         let (done, answer) = oneshot::channel();
         // A keeper that is gone drops the command, and with it the sender of the answer.
-        let _ = self.keeper.send(Command::Renew { payload, done });
+        let _ = self.keeper.send(Command::Renew { payload: payload.map(Box::new), done });
         match answer.await {
             Ok(result) => result,
             Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use object_store::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::client::Registration;
 use crate::clock::Boot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
@@ -35,7 +36,7 @@ pub enum Release {
 /// What a guard asks of its keeper.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Renew { payload: Option<Payload>, done: oneshot::Sender<Result<()>> },
+    Renew { payload: Option<Box<Payload>>, done: oneshot::Sender<Result<()>> },
     Release { done: Option<oneshot::Sender<Result<Release>>> },
 }
 
@@ -60,10 +61,13 @@ pub(crate) struct Keeper {
     /// What it knows of its own entry in the record.
     pub(crate) own: Own,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    /// Lives as long as the keeper.
+    pub(crate) _registration: Registration,
 }
 
 impl Keeper {
-    /// Keeps the lease until the guard is gone.
+    /// Keeps the lease until the guard is gone. What is under way is boxed: a keeper rests most of
+    /// its life, and there may be thousands.
     pub(crate) async fn run(mut self) {
         let _stopped = EndOnDrop(Arc::clone(&self.hold));
         let clock = Arc::clone(self.store.clock());
@@ -75,7 +79,7 @@ impl Keeper {
                 biased;
                 command = self.commands.recv() => match command {
                     Some(Command::Renew { payload, done }) => {
-                        let result = self.renew_now(payload.as_ref()).await;
+                        let result = Box::pin(self.renew_now(payload.as_deref())).await;
                         if result.is_ok() {
                             renew_at = self.next_renewal();
                         }
@@ -83,7 +87,7 @@ impl Keeper {
                         let _ = done.send(result);
                     }
                     Some(Command::Release { done }) => {
-                        let result = self.release().await;
+                        let result = Box::pin(self.release()).await;
                         if let Err(error) = &result {
                             tracing::warn!(lock = %self.hold.name, %error, "the release failed");
                         }
@@ -98,7 +102,7 @@ impl Keeper {
                     self.hold.settle();
                     let due = renew_at.is_some_and(|at| clock.now().boot >= at);
                     if due && self.hold.is_live() {
-                        renew_at = match self.renew(None).await {
+                        renew_at = match Box::pin(self.renew(None)).await {
                             Ok(()) => {
                                 backoff.reset();
                                 self.next_renewal()

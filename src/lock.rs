@@ -239,7 +239,7 @@ impl Lock {
         let (_waiting, caller) = watch::channel(());
         let contender = Contender::new(client, self.name.clone(), key, terms, limit, caller);
         let (send, answer) = oneshot::channel();
-        self.client.spawn(async move {
+        self.client.start_here(async move {
             // A guard that nobody receives releases itself.
             let _ = send.send(contender.run().await);
         });

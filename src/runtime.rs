@@ -1,7 +1,9 @@
 //! Where the library's tasks run.
 
-use std::future::Future;
 use std::sync::OnceLock;
+use std::task::{Context, Waker};
+
+use futures::future::BoxFuture;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,13 +36,28 @@ impl Runtime {
     }
 
     /// Starts a task that nobody can drop.
-    pub(crate) fn spawn(self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(self, task: BoxFuture<'static, ()>) {
         match self {
             Self::Dedicated => match dedicated() {
                 Ok(runtime) => drop(runtime.spawn(task)),
                 Err(error) => tracing::error!(%error, "no runtime for a task of leaselock"),
             },
             Self::Current => drop(tokio::spawn(task)),
+        }
+    }
+
+    /// Starts a task whose caller waits for it: as far as it gets without waiting it runs here and
+    /// now, which saves waking another thread. Its timers and connections belong to its runtime all
+    /// the same.
+    pub(crate) fn start_here(self, mut task: BoxFuture<'static, ()>) {
+        let _inside = match self {
+            Self::Dedicated => dedicated().ok().map(tokio::runtime::Runtime::enter),
+            Self::Current => None,
+        };
+        // The runtime polls it again with a waker of its own.
+        let begun = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if begun.is_pending() {
+            self.spawn(task);
         }
     }
 }
