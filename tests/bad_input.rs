@@ -98,12 +98,17 @@ async fn a_link_that_leads_out_of_a_directory_is_not_followed() {
     assert_eq!(entries(outside.path()).len(), 0, "nothing was written");
 }
 
+/// A port that is bound, so that nobody else gets it, but that nobody listens on.
+fn nobody_listens() -> (tokio::net::TcpSocket, u16) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("is made");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("binds");
+    let port = socket.local_addr().expect("is bound").port();
+    (socket, port)
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_reached_is_unavailable() {
-    // Bound and closed again: nobody listens there.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    let port = listener.local_addr().expect("is bound").port();
-    drop(listener);
+    let (_bound, port) = nobody_listens();
     let url = format!(
         "s3://locks?aws_endpoint=http://127.0.0.1:{port}&aws_allow_http=true\
          &aws_access_key_id=a&aws_secret_access_key=b"
@@ -117,9 +122,7 @@ async fn a_store_that_cannot_be_reached_is_unavailable() {
 #[tokio::test]
 async fn missing_credentials_are_told_apart_from_an_unreachable_store() {
     // The address that stands for the cloud's own credential service, which nobody serves here.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    let port = listener.local_addr().expect("is bound").port();
-    drop(listener);
+    let (_bound, port) = nobody_listens();
     let url = format!(
         "s3://locks?aws_endpoint=http://127.0.0.1:{port}&aws_allow_http=true\
          &aws_metadata_endpoint=http://127.0.0.1:{port}"

@@ -1086,6 +1086,8 @@ async fn read_response(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     /// A store of one connection per task with the preconditions of S3.
@@ -1491,9 +1493,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_is_not_there_closes_the_connection() {
-        let unused = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        // Bound, so that nobody else gets the port, but not listening.
+        let unused = TcpSocket::new_v4().expect("a socket");
+        unused.bind(([127, 0, 0, 1], 0).into()).expect("a port");
         let addr = unused.local_addr().expect("an address");
-        drop(unused);
         let proxy = FaultProxy::start(addr);
         let mut client = Client::new(&proxy).await;
         fails_with(client.send("GET /none", "").await, io::ErrorKind::UnexpectedEof);
