@@ -64,6 +64,7 @@ mod client;
 pub mod clock;
 mod error;
 mod guard;
+mod handle;
 mod hold;
 mod holder;
 mod info;
@@ -83,9 +84,9 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
-pub use client::{ShutdownReport, Store, StoreBuilder, open};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::LockGuard;
+pub use handle::{ShutdownReport, Store, StoreBuilder, open};
 pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
 pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
 pub use info::{HolderInfo, LockInfo, LockState, Tenure};

@@ -1,0 +1,203 @@
+//! A store of locks, as its users hold it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use object_store::ObjectStore;
+use tokio::sync::mpsc;
+
+use crate::client::Client;
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::info::LockInfo;
+use crate::lock::Lock;
+use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
+use crate::runtime::Runtime;
+use crate::store::open::{self, Opening};
+
+/// Opens the store at `url`: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`
+/// and the other forms that `object_store` knows, `file:///directory`, or `memory:///` for tests.
+///
+/// Credentials come from the usual environment variables; options of `object_store` can be given
+/// as `?key=value`. Nothing is sent before a lock is used.
+///
+/// # Errors
+/// The URL or an option is not understood, or the directory cannot be used.
+pub async fn open(url: impl AsRef<str>) -> Result<Store> {
+    Store::builder(url.as_ref()).open().await
+}
+
+/// A store of locks: a prefix in a bucket, or a directory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Arc<Client>,
+}
+
+/// What a [`Store`] is opened with.
+#[derive(Debug)]
+#[must_use = "nothing is opened yet"]
+pub struct StoreBuilder {
+    place: Place,
+    options: BTreeMap<String, String>,
+    prefix: Option<String>,
+    check: bool,
+    clock: Arc<dyn Clock>,
+    seed: Option<u64>,
+    runtime: Runtime,
+}
+
+#[derive(Debug)]
+enum Place {
+    Url(String),
+    Objects(Arc<dyn ObjectStore>),
+}
+
+/// How a shutdown ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Guards whose locks were given back.
+    pub released: usize,
+    /// Guards whose release the store did not confirm, or that were lost before.
+    pub unconfirmed: usize,
+}
+
+impl Store {
+    /// A store at `url`, with options.
+    pub fn builder(url: impl Into<String>) -> StoreBuilder {
+        StoreBuilder::new(Place::Url(url.into()))
+    }
+
+    /// A store on an [`ObjectStore`] of yours. Its own retries should be few and short: the library
+    /// repeats requests itself. If it needs a runtime for its connections, that runtime must not be
+    /// blocked for longer than a lease.
+    pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> StoreBuilder {
+        StoreBuilder::new(Place::Objects(objects))
+    }
+
+    /// The lock called `name`: segments separated by `/`, at most 512 bytes, such as `payments/42`.
+    /// The name is checked when the lock is used.
+    pub fn lock(&self, name: impl Into<String>) -> Lock {
+        Lock::new(Arc::clone(&self.client), name.into())
+    }
+
+    /// The URL without options and credentials: safe to print.
+    pub fn url(&self) -> &str {
+        &self.client.url
+    }
+
+    /// Every lock whose name starts with `prefix`, read up to 16 at a time and not kept in memory.
+    ///
+    /// Must be called where [`Runtime::Current`] finds its runtime, if that was chosen. Ends after
+    /// the first error of the listing; an error of a single record is an item like others.
+    pub fn list(
+        &self,
+        prefix: &str,
+    ) -> impl Stream<Item = Result<LockInfo>> + Send + Unpin + use<> {
+        let (send, receive) = mpsc::channel(16);
+        let client = Arc::clone(&self.client);
+        let prefix = prefix.to_owned();
+        self.client.spawn(client.list(prefix, send));
+        futures::stream::unfold(receive, |mut receive| async move {
+            receive.recv().await.map(|item| (item, receive))
+        })
+        .boxed()
+    }
+
+    /// Releases every lock that is held through this store and waits for writes that were abandoned
+    /// by dropped futures. Afterwards, acquiring fails with [`ShutDown`](ErrorKind::ShutDown), also
+    /// for those who are waiting now.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop what has begun.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        Arc::clone(&self.client).shutdown().await
+    }
+}
+
+impl StoreBuilder {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            options: BTreeMap::new(),
+            prefix: None,
+            check: true,
+            clock: Arc::new(SystemClock),
+            seed: None,
+            runtime: Runtime::default(),
+        }
+    }
+
+    /// An option of the store, as `object_store` calls it, such as `aws_endpoint`. Options in the
+    /// URL come before those given here, and these before the environment.
+    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.insert(key.into(), value.into());
+        self
+    }
+
+    /// Several options.
+    pub fn options<K: Into<String>, V: Into<String>>(
+        mut self,
+        options: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.options.extend(options.into_iter().map(|(key, value)| (key.into(), value.into())));
+        self
+    }
+
+    /// A prefix below the URL's own.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// Whether the store's honouring of conditional writes is checked, once per store and process,
+    /// before the first write: a few racing writes of a scratch object under `.leaselock/`. On
+    /// unless turned off; directories and memory need no check.
+    pub fn check_preconditions(mut self, on: bool) -> Self {
+        self.check = on;
+        self
+    }
+
+    /// The clocks to go by, for tests and simulations.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Repeatable randomness, for simulations only: nonces and ids must not repeat in production.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Where the library's tasks run.
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Opens the store. Nothing is sent before a lock is used.
+    ///
+    /// # Errors
+    /// The URL or an option is not understood, or the directory cannot be used.
+    pub async fn open(self) -> Result<Store> {
+        self.runtime.start()?;
+        let rng: Arc<dyn Randomness> = match self.seed {
+            Some(seed) => Arc::new(SeededRandomness::new(seed)),
+            None => Arc::new(SystemRandomness),
+        };
+        let opening = Opening {
+            clock: self.clock,
+            rng,
+            options: self.options,
+            prefix: self.prefix,
+            check: self.check,
+        };
+        let (store, url) = match self.place {
+            Place::Url(url) => open::url(&url, opening)?,
+            Place::Objects(objects) => open::object_store(objects, opening)?,
+        };
+        Ok(Store { client: Arc::new(Client::new(store, url, self.runtime)) })
+    }
+}
