@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use object_store::path::Path;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::client::Client;
 use crate::clock::{Boot, Clock, Moment, Wall};
@@ -401,7 +402,8 @@ impl Contender {
             commands,
             _registration: self.client.register(Arc::clone(&hold), sender.downgrade()),
         };
-        self.client.spawn(keeper.run());
+        let span = tracing::info_span!("lease", lock = %self.name, %token);
+        self.client.spawn(keeper.run().instrument(span));
         let guard = LockGuard::new(hold, sender);
         // A shutdown that began meanwhile may have missed this guard, which gives itself back.
         if *self.client.closing().borrow() { Err(shut_down()) } else { Ok(guard) }

@@ -24,6 +24,9 @@ use crate::store::open::{self, Opening};
 ///
 /// # Errors
 /// The URL or an option is not understood, or the directory cannot be used.
+///
+/// # Cancel safety
+/// Cancel safe.
 pub async fn open(url: impl AsRef<str>) -> Result<Store> {
     Store::builder(url.as_ref()).open().await
 }
@@ -181,6 +184,9 @@ impl StoreBuilder {
     ///
     /// # Errors
     /// The URL or an option is not understood, or the directory cannot be used.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn open(self) -> Result<Store> {
         self.runtime.start()?;
         let rng: Arc<dyn Randomness> = match self.seed {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument;
 
 use crate::acquire::{Contender, Limit, shut_down};
 use crate::client::Client;
@@ -239,10 +240,12 @@ impl Lock {
         let (_waiting, caller) = watch::channel(());
         let contender = Contender::new(client, self.name.clone(), key, terms, limit, caller);
         let (send, answer) = oneshot::channel();
-        self.client.start_here(async move {
+        let span = tracing::info_span!("acquire", lock = %self.name);
+        let contending = async move {
             // A guard that nobody receives releases itself.
             let _ = send.send(contender.run().await);
-        });
+        };
+        self.client.start_here(contending.instrument(span));
         answer.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Internal, "the task that acquires the lock has ended"))
         })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leaselock::{Attempt, ErrorKind, LossReason, Release, Store, StoreBuilder};
+use leaselock_test_support::counting::CountingStore;
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
 use leaselock_test_support::place::Place;
@@ -253,6 +254,27 @@ async fn a_store_that_ignores_conditions_is_refused_before_anything_is_written()
     assert!(error.to_string().contains("If-None-Match"), "{error}");
     let info = place.open().await.lock("x").inspect().await.expect("reads");
     assert_eq!(info.state, leaselock::LockState::Absent, "no lock was written");
+}
+
+#[tokio::test]
+async fn a_store_that_checks_conditions_before_it_writes_is_refused() {
+    let objects = CountingStore::in_memory();
+    objects.break_atomicity();
+    let store = Store::from_object_store(objects.as_store()).open().await.expect("opens");
+    let error = store.lock("x").acquire().await.expect_err("unfit");
+    assert_eq!(error.kind(), ErrorKind::UnfitStore, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_fit_is_checked_once_and_nothing_is_left_behind() {
+    let objects = CountingStore::in_memory();
+    let store = Store::from_object_store(objects.as_store()).open().await.expect("opens");
+    drop(store.lock("x").acquire().await.expect("acquires"));
+    let counts = objects.counts();
+    assert!(counts.creates > 4 && counts.updates > 4, "there was a race: {counts:?}");
+    assert_eq!(counts.deletes, 2, "one object for the check, one for the time: {counts:?}");
+    drop(store.lock("y").acquire().await.expect("acquires"));
+    assert_eq!((objects.counts() - counts).creates, 1, "and no other check");
 }
 
 #[tokio::test]

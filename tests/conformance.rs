@@ -56,6 +56,7 @@ on_every_store!(
     a_break_ends_a_lease_and_the_holder_learns_of_it,
     records_that_are_not_understood_count_as_held,
     a_deleted_record_ends_the_lease_and_tokens_still_rise,
+    a_record_replaced_by_garbage_ends_the_lease,
     a_payload_is_read_by_others_and_outlives_its_holder,
     a_minimum_hold_outlives_the_release,
     locks_are_listed_by_prefix,
@@ -282,6 +283,16 @@ async fn a_deleted_record_ends_the_lease_and_tokens_still_rise(place: Place) {
     assert!(!guard.is_held());
     let next = place.open().await.lock("x").try_acquire().await.expect("looks");
     assert!(next.acquired().expect("free").token() > guard.token());
+}
+
+async fn a_record_replaced_by_garbage_ends_the_lease(place: Place) {
+    let store = place.open().await;
+    let guard = acquire(&store, "x").await;
+    place.put("x.lock", b"oops").await;
+    let reason = tokio::time::timeout(LONG, guard.lost()).await.expect("learns of it");
+    assert_eq!(reason, LossReason::RecordUnreadable);
+    assert!(matches!(guard.release().await, Ok(Release::AlreadyLost(_))));
+    assert_eq!(place.get("x.lock").await, b"oops", "left untouched");
 }
 
 async fn a_payload_is_read_by_others_and_outlives_its_holder(place: Place) {

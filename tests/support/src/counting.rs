@@ -11,7 +11,8 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 use tokio::sync::watch;
 
@@ -112,6 +113,7 @@ struct State {
     fail_puts: u64,
     fail_kind: Option<FailKind>,
     fail_gets: bool,
+    racy: bool,
     hook: Option<Arc<Hook>>,
     abandoned: Vec<Abandoned>,
 }
@@ -187,6 +189,33 @@ impl CountingStore {
     /// The counts since the start or the last [`CountingStore::reset`].
     pub fn counts(&self) -> Counts {
         self.shared.state().counts
+    }
+
+    /// From now on, checks the condition of a write first and writes a little later: what some
+    /// stores do that honour conditions, but not atomically.
+    pub fn break_atomicity(&self) {
+        self.shared.state().racy = true;
+    }
+
+    async fn without_atomicity(
+        &self,
+        location: &Path,
+        mut options: PutOptions,
+    ) -> Result<PutOptions> {
+        if !self.shared.state().racy {
+            return Ok(options);
+        }
+        let found = self.shared.inner.head(location).await.ok().and_then(|meta| meta.e_tag);
+        match &options.mode {
+            PutMode::Create if found.is_some() => return Err(already_exists(location)),
+            PutMode::Update(expected) if found != expected.e_tag => {
+                let (path, source) = (location.to_string(), "another version".into());
+                return Err(Error::Precondition { path, source });
+            }
+            _ => options.mode = PutMode::Overwrite,
+        }
+        tokio::task::yield_now().await;
+        Ok(options)
     }
 
     /// How many handles there are, this one included: who still holds on to the store.
@@ -366,6 +395,7 @@ impl ObjectStore for CountingStore {
         let Some(Abandoned { payload, options, .. }) = held.write.take() else {
             return Err(generic("a write held twice"));
         };
+        let options = self.without_atomicity(location, options).await?;
         let result = inner.put_opts(location, payload, options).await;
         self.wait_while(|gate| gate.answers).await;
         match fail {
@@ -479,7 +509,7 @@ impl ObjectStore for CountingStore {
 
 #[cfg(test)]
 mod tests {
-    use object_store::{ObjectStoreExt, UpdateVersion};
+    use object_store::UpdateVersion;
 
     use super::*;
 
