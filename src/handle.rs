@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// Releases every lock that is held through this store and waits for writes that were abandoned
-    /// by dropped futures. Afterwards, acquiring fails with [`ShutDown`](ErrorKind::ShutDown), also
+    /// by dropped futures. Afterwards, acquiring fails with [`ShutDown`](crate::ErrorKind::ShutDown), also
     /// for those who are waiting now.
     ///
     /// # Cancel safety
