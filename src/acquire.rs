@@ -309,6 +309,9 @@ impl Contender {
             Err(error) => {
                 // This one was not applied; an earlier one still may be.
                 self.doubt = doubted_before;
+                if self.doubt.is_none() {
+                    self.first_sent = None;
+                }
                 self.bear(error).await?;
                 Ok(Written::Look(self.look().await?))
             }

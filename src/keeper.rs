@@ -136,7 +136,8 @@ impl Keeper {
             match self.renew(payload).await {
                 Err(error) if error.kind() == ErrorKind::Unavailable && self.hold.is_live() => {
                     let clock = self.store.clock();
-                    clock.sleep_until(clock.now().boot.plus(backoff.next())).await;
+                    let resume = clock.now().boot.plus(backoff.next());
+                    self.attend(clock.sleep_until(resume)).await;
                 }
                 result => return result,
             }
@@ -277,15 +278,15 @@ impl Keeper {
         Patience { request, until, attempts }
     }
 
-    /// Waits for a write and watches the deadline meanwhile: it passes whether or not the store
-    /// answers (hazard H11).
-    async fn attend<T>(&self, write: impl Future<Output = T>) -> T {
-        let mut write = std::pin::pin!(write);
+    /// Waits for a write, or for the next attempt, and watches the deadline meanwhile: it passes
+    /// whether or not the store answers (hazard H11).
+    async fn attend<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         loop {
             let wake = self.next_look(None);
             tokio::select! {
                 biased;
-                output = &mut write => return output,
+                output = &mut work => return output,
                 // Once it has ended there is nothing to watch, and its deadline lies in the past.
                 () = self.store.clock().sleep_until(wake), if self.hold.is_live() => {
                     self.hold.settle();

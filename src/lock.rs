@@ -174,7 +174,7 @@ impl Lock {
     /// Acquires the lock if it is free or its lease has ended, without waiting.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire), but after three looks at a store that does not answer.
+    /// As [`acquire`](Self::acquire), but after four failures of the store.
     ///
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
