@@ -10,19 +10,18 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use crate::client::Client;
-use crate::clock::{Boot, Clock, Moment, Wall};
+use crate::clock::{Boot, Clock, Moment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
 use crate::hold::Hold;
 use crate::holder::HolderId;
-use crate::info::LockInfo;
 use crate::keeper::Keeper;
 use crate::lock::Attempt;
 use crate::options::Terms;
-use crate::protocol::expiry::{Evidence, Observations, Rule, StoreTime, contender_wait, remaining};
+use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
 use crate::protocol::lock::{Acquire, AcquireDecision, Own, acquire};
 use crate::record::Record;
-use crate::store::{Content, LockStore, Patience, Polled, Read, StoreNow, Swap, Version};
+use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
 use crate::wait::{Backoff, POLLING};
@@ -30,9 +29,11 @@ use crate::wait::{Backoff, POLLING};
 mod door;
 mod outage;
 mod start;
+mod view;
 
 use outage::Outage;
 pub(crate) use start::token_start;
+use view::{View, moved_on};
 
 /// How long to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +66,6 @@ pub(crate) struct Contender {
     outage: Outage,
     /// Closed when the caller has stopped waiting.
     caller: watch::Receiver<()>,
-}
-
-/// What is known of the record.
-struct View {
-    found: Option<Box<Record>>,
-    version: Option<Version>,
-    last_modified: Option<Wall>,
-    now: Option<StoreNow>,
-    observations: Observations,
 }
 
 /// What became of a write.
@@ -186,19 +178,6 @@ impl Contender {
                 }
             }
         }
-    }
-
-    /// The record that this process freed just now: saves the read.
-    fn remembered(&self) -> Option<View> {
-        let now = self.clock().now().boot;
-        let (record, version) = self.client.memory.take_free(&self.key, now)?;
-        Some(View {
-            found: Some(record),
-            version: Some(version),
-            last_modified: None,
-            now: None,
-            observations: Observations::default(),
-        })
     }
 
     /// Checks the store if that has not been done; whether it was done now.
@@ -462,40 +441,6 @@ impl Contender {
             }
         }
     }
-
-    /// A read as a view.
-    ///
-    /// # Errors
-    /// The record is damaged: it counts as held and is left alone (hazard H10).
-    fn view(&mut self, read: Read) -> Result<View> {
-        let now = read.now;
-        let (found, version, last_modified) = match &read.content {
-            Content::Absent => (None, None, None),
-            Content::Record { record, version, last_modified } => {
-                (Some(record.clone()), Some(version.clone()), *last_modified)
-            }
-            Content::Unreadable { error, .. } => return Err(unreadable(&self.name, error.clone())),
-        };
-        // Once the version has moved on, a write conditioned on it can never land.
-        let ours = found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
-        if !ours && self.doubt.as_ref().is_some_and(|expected| moved_on(expected, &version)) {
-            self.doubt = None;
-        }
-        let observations = match &found {
-            Some(record) => self.client.memory.seen(&self.key, record, read.received),
-            None => Observations::default(),
-        };
-        Ok(View { found, version, last_modified, now, observations })
-    }
-
-    fn held(&self, view: &View) -> Attempt {
-        let now = view.now;
-        let info = match &view.found {
-            Some(record) => LockInfo::of_record(&self.name, record, view.last_modified, now),
-            None => LockInfo::absent(&self.name),
-        };
-        Attempt::Held(Box::new(info))
-    }
 }
 
 pub(crate) fn unreadable(name: &str, error: crate::record::RecordError) -> Error {
@@ -506,15 +451,6 @@ pub(crate) fn unreadable(name: &str, error: crate::record::RecordError) -> Error
 
 pub(crate) fn shut_down() -> Error {
     Error::new(ErrorKind::ShutDown, "the store handle was shut down")
-}
-
-/// Whether a write conditioned on `expected` can never land any more.
-fn moved_on(expected: &Option<Version>, version: &Option<Version>) -> bool {
-    match (expected, version) {
-        (None, None) => false,
-        (Some(expected), Some(version)) => !version.is(expected),
-        _ => true,
-    }
 }
 
 fn note_takeover(name: &str, rule: Rule) {

@@ -1,0 +1,77 @@
+//! What a contender knows of a lock's record.
+
+use super::{Contender, unreadable};
+use crate::clock::Wall;
+use crate::error::Result;
+use crate::info::LockInfo;
+use crate::lock::Attempt;
+use crate::protocol::expiry::Observations;
+use crate::record::Record;
+use crate::store::{Content, Read, StoreNow, Version};
+
+/// What is known of the record.
+pub(super) struct View {
+    pub(super) found: Option<Box<Record>>,
+    pub(super) version: Option<Version>,
+    pub(super) last_modified: Option<Wall>,
+    pub(super) now: Option<StoreNow>,
+    pub(super) observations: Observations,
+}
+
+impl Contender {
+    /// The record that this process freed just now: saves the read.
+    pub(super) fn remembered(&self) -> Option<View> {
+        let now = self.clock().now().boot;
+        let (record, version) = self.client.memory.take_free(&self.key, now)?;
+        Some(View {
+            found: Some(record),
+            version: Some(version),
+            last_modified: None,
+            now: None,
+            observations: Observations::default(),
+        })
+    }
+
+    /// A read as a view.
+    ///
+    /// # Errors
+    /// The record is damaged: it counts as held and is left alone (hazard H10).
+    pub(super) fn view(&mut self, read: Read) -> Result<View> {
+        let now = read.now;
+        let (found, version, last_modified) = match &read.content {
+            Content::Absent => (None, None, None),
+            Content::Record { record, version, last_modified } => {
+                (Some(record.clone()), Some(version.clone()), *last_modified)
+            }
+            Content::Unreadable { error, .. } => return Err(unreadable(&self.name, error.clone())),
+        };
+        // Once the version has moved on, a write conditioned on it can never land.
+        let ours = found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
+        if !ours && self.doubt.as_ref().is_some_and(|expected| moved_on(expected, &version)) {
+            self.doubt = None;
+        }
+        let observations = match &found {
+            Some(record) => self.client.memory.seen(&self.key, record, read.received),
+            None => Observations::default(),
+        };
+        Ok(View { found, version, last_modified, now, observations })
+    }
+
+    pub(super) fn held(&self, view: &View) -> Attempt {
+        let now = view.now;
+        let info = match &view.found {
+            Some(record) => LockInfo::of_record(&self.name, record, view.last_modified, now),
+            None => LockInfo::absent(&self.name),
+        };
+        Attempt::Held(Box::new(info))
+    }
+}
+
+/// Whether a write conditioned on `expected` can never land any more.
+pub(super) fn moved_on(expected: &Option<Version>, version: &Option<Version>) -> bool {
+    match (expected, version) {
+        (None, None) => false,
+        (Some(expected), Some(version)) => !version.is(expected),
+        _ => true,
+    }
+}
