@@ -41,7 +41,7 @@ impl Contender {
         let (version, record) = match &read.content {
             Content::Record { record, version, .. } => {
                 let ours = record.lease(self.id).is_some();
-                if !ours && moved_on(&expected.cloned(), &Some(version.clone())) {
+                if !ours && moved_on(expected, Some(version)) {
                     return Ok(true);
                 }
                 (Some(version), shut_the_door(record, self.id, nonce, now))

@@ -47,7 +47,12 @@ impl Contender {
         };
         // Once the version has moved on, a write conditioned on it can never land.
         let ours = found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
-        if !ours && self.doubt.as_ref().is_some_and(|expected| moved_on(expected, &version)) {
+        if !ours
+            && self
+                .doubt
+                .as_ref()
+                .is_some_and(|expected| moved_on(expected.as_ref(), version.as_ref()))
+        {
             self.doubt = None;
         }
         let observations = match &found {
@@ -68,7 +73,7 @@ impl Contender {
 }
 
 /// Whether a write conditioned on `expected` can never land any more.
-pub(super) fn moved_on(expected: &Option<Version>, version: &Option<Version>) -> bool {
+pub(super) fn moved_on(expected: Option<&Version>, version: Option<&Version>) -> bool {
     match (expected, version) {
         (None, None) => false,
         (Some(expected), Some(version)) => !version.is(expected),
