@@ -57,7 +57,7 @@ impl Observations {
     }
 
     /// Since when this very entry has been seen; `None` when it has not.
-    fn since(&self, lease: &Lease) -> Option<Boot> {
+    pub fn since(&self, lease: &Lease) -> Option<Boot> {
         self.0
             .iter()
             .find(|seen| seen.id == lease.id && seen.renewals == lease.renewals)

@@ -1,0 +1,3 @@
+//! Kills, freezes and cuts off real processes on real stores.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Model checks the protocol that ships.
+
+fn main() {}

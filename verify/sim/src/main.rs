@@ -1,0 +1,3 @@
+//! Simulates the whole library in virtual time, under faults.
+
+fn main() {}
