@@ -3,9 +3,13 @@
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 local_dir=$here/.local
-run_dir=$local_dir/run
-data_dir=$local_dir/data
-log_dir=$local_dir/log
+# Somebody who wants emulators of his own names a directory of his own; what is installed is shared.
+state_dir=${LEASELOCK_LOCALSTACK_DIR:-$local_dir}
+run_dir=$state_dir/run
+data_dir=$state_dir/data
+log_dir=$state_dir/log
+
+ready_seconds=60
 
 # A store is one URL for the tests; it takes one process, except GCS.
 all_stores=(ministack seaweedfs azurite gcs)
@@ -81,12 +85,44 @@ store_known() { # store
   return 1
 }
 
-stop_process() { # process
+# Starts a command as a group and a session of its own, away from this
+# terminal, and writes down which process that is, and how to start it again.
+launch() { # process command…
+  local process=$1 pid
+  shift
+  mkdir -p "$data_dir/$process"
+  printf '%s\0' "$@" >"$run_dir/$process.command"
+  (
+    cd "$data_dir/$process"
+    exec env TMPDIR="$data_dir/$process" python3 -c \
+      'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+  ) </dev/null >>"$log_dir/$process.log" 2>&1 9>&- &
+  pid=$!
+  printf '%s\n%s\n' "$pid" "$(started_at "$pid")" >"$run_dir/$process.pid"
+}
+
+# Waits until a store keeps its promise: creates `locks`, then one object of
+# two, with a request each.
+await() { # store url
+  local process pids=()
+  for process in $(processes_of "$1"); do
+    pids+=("$(sed -n 1p "$run_dir/$process.pid")")
+  done
+  "$here/stores" await "$2" "$ready_seconds" "${pids[@]}" && return
+  for process in $(processes_of "$1"); do
+    echo "--- $process, the end of its log:" >&2
+    tail -n 30 "$log_dir/$process.log" >&2 || true
+  done
+  return 1
+}
+
+# Its data stay.
+end_process() { # process signal
   local pid port i
   if pid=$(pid_of "$1"); then
     # Each leads a process group of its own: the group takes its children along.
     # (Before it does, in its first moments, it is alone.)
-    kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null || true
+    kill "-$2" -- "-$pid" 2>/dev/null || kill "-$2" "$pid" 2>/dev/null || true
     for ((i = 0; i < 50; i++)); do
       pid_of "$1" >/dev/null || break
       sleep 0.1
@@ -106,9 +142,13 @@ stop_process() { # process
     for port in $(<"$run_dir/seaweedfs.ports"); do
       rm -f /tmp/seaweedfs-{master,volume,filer,s3,admin}-grpc-$((port + 10000)).sock
     done
-    rm -f "$run_dir/seaweedfs.ports"
   fi
   rm -f "$run_dir/$1.pid"
+}
+
+stop_process() { # process
+  end_process "$1" TERM || return
+  rm -f "$run_dir/$1.ports" "$run_dir/$1.command"
   rm -rf "${data_dir:?}/$1"
 }
 
@@ -141,8 +181,8 @@ stop_store() { # store
 
 # One `up` or `down` at a time.
 take_turn() {
-  mkdir -p "$local_dir"
-  exec 9>"$local_dir/lock"
+  mkdir -p "$local_dir" "$state_dir"
+  exec 9>"$state_dir/lock"
   if command -v flock >/dev/null; then
     flock -w 900 9 || die "another up or down has been at work for 15 minutes"
   fi
