@@ -93,7 +93,7 @@ launch() { # process command…
   mkdir -p "$data_dir/$process"
   printf '%s\0' "$@" >"$run_dir/$process.command"
   (
-    cd "$data_dir/$process"
+    cd "$data_dir/$process" || exit
     exec env TMPDIR="$data_dir/$process" python3 -c \
       'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
   ) </dev/null >>"$log_dir/$process.log" 2>&1 9>&- &
