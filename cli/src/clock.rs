@@ -31,7 +31,19 @@ impl Moment {
     pub(crate) fn now() -> Self {
         // A boot clock that cannot be read would have to end every lease at once.
         let boot = clock_gettime(BOOT).map_or(Duration::MAX, Duration::from);
-        Self { boot, wall: since_epoch(SystemTime::now()) }
+        let now = Self { boot, wall: since_epoch(SystemTime::now()) };
+        #[cfg(feature = "test-clock")]
+        let now = now.set_wrong(crate::test_clock::Skew::get());
+        now
+    }
+
+    #[cfg(feature = "test-clock")]
+    fn set_wrong(self, skew: crate::test_clock::Skew) -> Self {
+        match self.boot {
+            // It cannot be read.
+            Duration::MAX => self,
+            boot => Self { boot: skew.boot(boot), wall: skew.wall(self.wall, boot) },
+        }
     }
 
     pub(crate) fn at(boot: Duration, wall: SystemTime) -> Self {

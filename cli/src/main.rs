@@ -26,6 +26,8 @@ mod show;
 mod signals;
 mod status_file;
 mod terminal;
+#[cfg(feature = "test-clock")]
+mod test_clock;
 mod waiting;
 mod watchdog;
 
@@ -71,10 +73,10 @@ pub(crate) async fn open(global: &Global) -> Result<Store, Failure> {
     };
     let store = Store::builder(url)
         .options(global.store_option.iter().map(|(key, value)| (key.as_str(), value.as_str())))
-        .check_preconditions(!global.no_check)
-        .open()
-        .await?;
-    Ok(store)
+        .check_preconditions(!global.no_check);
+    #[cfg(feature = "test-clock")]
+    let store = store.clock(test_clock::of_the_library());
+    Ok(store.open().await?)
 }
 
 fn default_store(global: &Global) -> Result<String, Failure> {
