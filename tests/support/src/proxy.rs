@@ -44,6 +44,9 @@ pub enum Fault {
     CommitThenHalfBody,
     /// Forwarded; a part of the answer's head, then the connection is closed.
     CommitThenHalfHead,
+    /// Forwarded; then the proxy's side of the connection is closed without an answer, while what
+    /// the client goes on sending is still read.
+    CommitThenHalfClose,
     /// Not forwarded: this status is sent, with an error body as S3 writes them.
     Status(u16),
     /// Not forwarded: the connection is closed.
@@ -78,6 +81,7 @@ impl Fault {
             Self::CommitThenDelay(_) => "CommitThenDelay",
             Self::CommitThenHalfBody => "CommitThenHalfBody",
             Self::CommitThenHalfHead => "CommitThenHalfHead",
+            Self::CommitThenHalfClose => "CommitThenHalfClose",
             Self::Status(_) => "Status",
             Self::CloseBefore => "CloseBefore",
             Self::ResetBefore => "ResetBefore",
@@ -555,6 +559,14 @@ async fn converse(
                 let _ = client.get_mut().write_all(&bytes).await;
                 return;
             }
+            Ok(Answer::HalfClose) => {
+                let _ = client.get_mut().shutdown().await;
+                tokio::select! {
+                    _ = cut.changed() => {}
+                    _ = tokio::io::copy(&mut client, &mut tokio::io::sink()) => {}
+                }
+                return;
+            }
             Ok(Answer::Reset) => {
                 let _ = client.get_mut().set_zero_linger();
                 return;
@@ -588,6 +600,8 @@ enum Answer {
     Part(Vec<u8>),
     /// The connection is closed.
     Close,
+    /// Nothing more is sent, but read.
+    HalfClose,
     /// The connection is reset.
     Reset,
 }
@@ -685,6 +699,7 @@ impl Shared {
             }
             Fault::CommitThenClose => (None, Answer::Close),
             Fault::CommitThenReset => (None, Answer::Reset),
+            Fault::CommitThenHalfClose => (None, Answer::HalfClose),
             Fault::CommitThenHalfHead => (None, Answer::Part(response.half_head(method))),
             Fault::CommitThenHalfBody => match response.half_body(method) {
                 Some(bytes) => (Some(upstream), Answer::Part(bytes)),
@@ -1302,6 +1317,7 @@ mod tests {
         let mut version = 0;
         for (fault, kind) in [
             (Fault::CommitThenClose, UnexpectedEof),
+            (Fault::CommitThenHalfClose, UnexpectedEof),
             (Fault::CommitThenReset, ConnectionReset),
             (Fault::CommitThenHalfBody, UnexpectedEof),
             (Fault::CommitThenHalfHead, UnexpectedEof),
