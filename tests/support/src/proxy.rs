@@ -561,9 +561,10 @@ async fn converse(
             }
             Ok(Answer::HalfClose) => {
                 let _ = client.get_mut().shutdown().await;
+                let mut nowhere = tokio::io::sink();
                 tokio::select! {
                     _ = cut.changed() => {}
-                    _ = tokio::io::copy(&mut client, &mut tokio::io::sink()) => {}
+                    _ = tokio::io::copy(&mut client, &mut nowhere) => {}
                 }
                 return;
             }
