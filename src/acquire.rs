@@ -58,7 +58,7 @@ pub(crate) struct Contender {
     terms: Terms,
     limit: Limit,
     id: HolderId,
-    /// Before the first write was sent under this id.
+    /// Before the first write was sent under this id, if one may have landed.
     first_sent: Option<Moment>,
     /// What a write of this id was conditioned on whose outcome is not known.
     doubt: Option<Option<Version>>,
@@ -276,8 +276,8 @@ impl Contender {
                 Ok(Written::Landed { record: Box::new(record), version, sent: decided })
             }
             Ok(Swap::Conflict(read)) => {
-                self.settled();
-                self.first_sent = None;
+                // What refused it may be an earlier write of ours: the view tells.
+                self.outage.over();
                 Ok(Written::Look(self.view(*read)?))
             }
             // Look again: the next read may show what became of it.

@@ -3,6 +3,7 @@
 use super::{Contender, unreadable};
 use crate::clock::Wall;
 use crate::error::Result;
+use crate::holder::HolderId;
 use crate::info::LockInfo;
 use crate::lock::Attempt;
 use crate::protocol::expiry::Observations;
@@ -45,21 +46,31 @@ impl Contender {
             }
             Content::Unreadable { error, .. } => return Err(unreadable(&self.name, error.clone())),
         };
-        // Once the version has moved on, a write conditioned on it can never land.
         let ours = found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
-        if !ours
-            && self
-                .doubt
-                .as_ref()
-                .is_some_and(|expected| moved_on(expected.as_ref(), version.as_ref()))
-        {
-            self.doubt = None;
+        if !ours && self.has_moved_on(version.as_ref()) {
+            self.renew_identity();
         }
         let observations = match &found {
             Some(record) => self.client.memory.seen(&self.key, record, read.received),
             None => Observations::default(),
         };
         Ok(View { found, version, last_modified, now, observations })
+    }
+
+    /// Whether everything this acquisition has written can never land any more, or has landed and
+    /// is gone again.
+    fn has_moved_on(&self, version: Option<&Version>) -> bool {
+        self.doubt.as_ref().is_none_or(|expected| moved_on(expected.as_ref(), version))
+    }
+
+    /// Goes on as another acquisition if this one has written. Its entry may have been in the
+    /// record, and have been put out before anybody could tell: an entry that was watched there
+    /// must not come back (hazard H2).
+    fn renew_identity(&mut self) {
+        if self.first_sent.take().is_some() {
+            self.id = HolderId::from_random(self.store().rng().bits());
+        }
+        self.doubt = None;
     }
 
     pub(super) fn held(&self, view: &View) -> Attempt {

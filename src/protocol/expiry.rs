@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::holder::HolderId;
 use crate::record::{Lease, Record};
 use crate::time::{Boot, Moment, Wall};
+use crate::token::FencingToken;
 
 /// How long a holder may trust a lease of `ttl`, counted from before the write was sent.
 pub fn holder_validity(ttl: Duration) -> Duration {
@@ -30,14 +31,16 @@ pub fn remaining(ttl: Duration, sent: Moment, now: Moment) -> Duration {
 
 /// Since when a contender has seen each holder's entry unchanged.
 ///
-/// A renewal restarts an entry's time; a rewrite of the record by others, a waiter's ticket say,
-/// does not: or the queue behind a dead holder would keep it alive.
+/// A renewal restarts an entry's time, and so does a new token, which makes it another stay in the
+/// record. A rewrite of the record by others, a waiter's ticket say, does not: or the queue behind
+/// a dead holder would keep it alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observations(Vec<Observation>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Observation {
     id: HolderId,
+    token: FencingToken,
     renewals: u64,
     since: Boot,
 }
@@ -50,6 +53,7 @@ impl Observations {
             .iter()
             .map(|lease| Observation {
                 id: lease.id,
+                token: lease.token,
                 renewals: lease.renewals,
                 since: self.since(lease).unwrap_or(received),
             })
@@ -60,7 +64,9 @@ impl Observations {
     pub fn since(&self, lease: &Lease) -> Option<Boot> {
         self.0
             .iter()
-            .find(|seen| seen.id == lease.id && seen.renewals == lease.renewals)
+            .find(|seen| {
+                (seen.id, seen.token, seen.renewals) == (lease.id, lease.token, lease.renewals)
+            })
             .map(|seen| seen.since)
     }
 }
@@ -127,14 +133,15 @@ pub fn judge(lease: &Lease, evidence: &Evidence<'_>) -> Verdict {
     }
     let mut ends = observed;
 
-    if let Some(store) = evidence.store {
-        // Hazard H23: a stamp in the future has the age zero and proves nothing.
+    // Hazard H23: a stamp in the future proves nothing, now or later.
+    let store = evidence.store.filter(|store| store.last_modified <= store.at_least);
+    if let Some(store) = store {
         let age = store.at_least.since(store.last_modified);
         let by_store = store.at.plus((wait + store.margin).saturating_sub(age));
-        if now >= by_store && store.last_modified <= store.at_least {
+        if now >= by_store {
             return Verdict::Expired(Rule::StoreClock);
         }
-        ends = ends.min(by_store.max(now));
+        ends = ends.min(by_store);
     }
 
     if let Some(max_skew) = evidence.max_skew {
@@ -152,7 +159,6 @@ pub fn judge(lease: &Lease, evidence: &Evidence<'_>) -> Verdict {
 mod tests {
     use super::*;
     use crate::holder::{Nonce, Owner};
-    use crate::token::FencingToken;
 
     const TTL: Duration = Duration::from_secs(30);
     const WAIT: Duration = Duration::from_millis(30_650);
@@ -246,6 +252,16 @@ mod tests {
         seen.note(&record, boot(Duration::ZERO));
         record.holders[0].id = HolderId::from_random(2);
         assert!(matches!(judged(&record, &seen, at(WAIT)), Verdict::AliveUntil(_)));
+    }
+
+    #[test]
+    fn an_entry_that_comes_back_with_another_token_is_another() {
+        let mut record = record();
+        let mut seen = Observations::default();
+        seen.note(&record, boot(Duration::ZERO));
+        record.holders[0].token = FencingToken::new(8).unwrap();
+        seen.note(&record, boot(TTL));
+        assert_eq!(judged(&record, &seen, at(WAIT)), Verdict::AliveUntil(boot(TTL + WAIT)));
     }
 
     fn by_store(store: StoreTime, now: Duration) -> Verdict {
