@@ -1,0 +1,242 @@
+//! What a seed makes of the world: who takes part, on what clocks, at what distance.
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+
+use crate::Options;
+use crate::clock::Rate;
+use crate::faults::{self, Fault};
+use crate::rng::{Draw, stream};
+
+/// Everything about a run that is decided before it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) locks: usize,
+    /// The TTL that times are compared with.
+    pub(crate) ttl: Duration,
+    pub(crate) processes: Vec<ProcessPlan>,
+    pub(crate) store: StorePlan,
+    pub(crate) latency: Latency,
+    /// When faults end and everybody must be served.
+    pub(crate) length: Duration,
+    pub(crate) habits: Habits,
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessPlan {
+    pub(crate) rate: Rate,
+    /// How far its wall clock is off, in microseconds.
+    pub(crate) wall_offset: i64,
+    /// What its monotonic clock shows at the beginning.
+    pub(crate) boot: Duration,
+    pub(crate) ttl: Duration,
+    /// Stores opened by it: each remembers for itself.
+    pub(crate) handles: usize,
+    /// Users of each handle.
+    pub(crate) users: usize,
+    /// How late its timers fire at most.
+    pub(crate) lateness: Duration,
+}
+
+/// The store.
+#[derive(Clone, Debug)]
+pub(crate) struct StorePlan {
+    pub(crate) rate: Rate,
+    pub(crate) wall_offset: i64,
+    /// Stamps have whole seconds.
+    pub(crate) whole_seconds: bool,
+    /// How far the clocks of its machines are off at most.
+    pub(crate) skew: Duration,
+    /// ETags are digests of the bodies, not numbers.
+    pub(crate) digests: bool,
+    /// Conditional reads of an unchanged object are answered with the object.
+    pub(crate) ignores_if_none_match: bool,
+    /// The library checks it before the first write.
+    pub(crate) checked: bool,
+}
+
+/// How long requests travel, one way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latency {
+    /// The shortest.
+    pub(crate) least: Duration,
+    /// The usual spread.
+    pub(crate) spread: Duration,
+    /// In a hundred, how many take up to ten times as long.
+    pub(crate) tail: u32,
+}
+
+/// How the users behave, in parts of a hundred.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    pub(crate) store_clock: u32,
+    pub(crate) manual: u32,
+    pub(crate) min_hold: u32,
+    pub(crate) max_hold: u32,
+    pub(crate) progress: u32,
+    /// Users trust each other's wall clocks up to this difference.
+    pub(crate) max_skew: Option<Duration>,
+    /// How long a user holds a lock at most.
+    pub(crate) hold: Duration,
+    /// How long a user does without the lock at most.
+    pub(crate) rest: Duration,
+    /// How long a user works between two looks at its guard, at most.
+    pub(crate) look: Duration,
+}
+
+/// The ratio of the fastest clock's rate to the slowest one's: `docs/PROTOCOL.md` promises safety
+/// below 1.02 / 0.9 = 1.133.
+const WITHIN: (Rate, Rate) = (113, 100);
+const SLOWEST: Rate = 920_000;
+const FASTEST: Rate = 1_080_000;
+const DAY: i64 = 86_400_000_000;
+
+impl Plan {
+    pub(crate) fn of_seed(seed: u64, options: &Options) -> Self {
+        let mut rng = stream(seed, &[1]);
+        let seconds = rng.one_of(&[1, 1, 2, 2, 3, 5, 5, 10, 10, 10, 20, 30, 30, 60]);
+        let ttl = Duration::from_secs(seconds);
+        let trusting = rng.chance(5) && !options.rates_beyond;
+        let rates = Rates::draw(&mut rng, options.rates_beyond, trusting);
+        let max_skew = trusting.then(|| rng.between(ttl / 10, ttl * 2));
+        let processes = processes(&mut rng, &rates, ttl, max_skew);
+        let store = store(&mut rng, &rates);
+        let latency = latency(&mut rng, ttl);
+        let turns = if seconds < 10 { 14 } else { 8 };
+        let length = (ttl * turns).clamp(Duration::from_secs(15), Duration::from_secs(240));
+        let habits = habits(&mut rng, ttl, max_skew);
+        let mut plan = Self {
+            seed,
+            locks: if rng.chance(80) { 1 } else { 2 },
+            ttl,
+            processes,
+            store,
+            latency,
+            length,
+            habits,
+            faults: Vec::new(),
+        };
+        plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
+        plan
+    }
+
+    /// What a lock is called.
+    pub(crate) fn name(lock: usize) -> &'static str {
+        ["alpha", "beta/gamma"][lock]
+    }
+
+    /// The longest that a lease can last on anybody's clock.
+    pub(crate) fn longest_ttl(&self) -> Duration {
+        self.processes.iter().map(|process| process.ttl).max().unwrap_or_default()
+    }
+
+    /// The longest usual time for a request and its answer.
+    pub(crate) fn round_trip(&self) -> Duration {
+        (self.latency.least + self.latency.spread * 10) * 2
+    }
+
+    /// So much time by the slowest clock, in true time.
+    pub(crate) fn by_the_slowest(&self, time: Duration) -> Duration {
+        let slowest = self.processes.iter().map(|process| process.rate).min().unwrap_or(1_000_000);
+        time.mul_f64(1_000_000.0 / slowest as f64)
+    }
+}
+
+struct Rates {
+    least: Rate,
+    most: Rate,
+    spread: bool,
+}
+
+impl Rates {
+    fn draw(rng: &mut SmallRng, beyond: bool, exact: bool) -> Self {
+        if beyond {
+            return Self { least: SLOWEST, most: FASTEST, spread: true };
+        }
+        let least = rng.one_of(&[SLOWEST, 940_000, FASTEST * WITHIN.1 / WITHIN.0]);
+        Self { least, most: least * WITHIN.0 / WITHIN.1, spread: !exact && rng.chance(75) }
+    }
+
+    fn one(&self, rng: &mut SmallRng) -> Rate {
+        if !self.spread {
+            return 1_000_000;
+        }
+        let middle =
+            rng.between(Duration::from_micros(self.least), Duration::from_micros(self.most));
+        rng.one_of(&[self.least, self.least, self.most, self.most, middle.as_micros() as Rate])
+    }
+}
+
+fn processes(
+    rng: &mut SmallRng,
+    rates: &Rates,
+    ttl: Duration,
+    max_skew: Option<Duration>,
+) -> Vec<ProcessPlan> {
+    let count = rng.one_of(&[2, 2, 3, 3, 4]);
+    (0..count)
+        .map(|_| ProcessPlan {
+            rate: rates.one(rng),
+            wall_offset: match max_skew {
+                Some(skew) => rng.up_to(skew).as_micros() as i64,
+                None => wall_offset(rng),
+            },
+            boot: rng.between(Duration::from_secs(1), Duration::from_secs(90_000)),
+            ttl: if rng.chance(15) { ttl * 2 } else { ttl },
+            handles: if rng.chance(20) { 2 } else { 1 },
+            users: if rng.chance(20) { 2 } else { 1 },
+            lateness: rng.one_of(&[Duration::ZERO, Duration::from_millis(3)]),
+        })
+        .collect()
+}
+
+fn wall_offset(rng: &mut SmallRng) -> i64 {
+    match rng.below(4) {
+        0 => 0,
+        1 => rng.up_to(Duration::from_secs(10)).as_micros() as i64 - 5_000_000,
+        2 => DAY,
+        _ => rng.up_to(Duration::from_secs(2 * 86_400)).as_micros() as i64 - DAY,
+    }
+}
+
+fn store(rng: &mut SmallRng, rates: &Rates) -> StorePlan {
+    StorePlan {
+        rate: rates.one(rng),
+        wall_offset: rng.up_to(Duration::from_secs(2)).as_micros() as i64,
+        whole_seconds: rng.chance(60),
+        skew: if rng.chance(30) { Duration::from_secs(1) } else { Duration::ZERO },
+        digests: rng.chance(50),
+        ignores_if_none_match: rng.chance(15),
+        checked: rng.chance(10),
+    }
+}
+
+fn latency(rng: &mut SmallRng, ttl: Duration) -> Latency {
+    let millis = rng.one_of(&[1, 5, 20, 50]);
+    let usual = Duration::from_millis(millis).min(ttl / 60);
+    let spread = match rng.below(4) {
+        // Reads and writes that cross each other, and time out.
+        0 => ttl.min(Duration::from_secs(30)) / 8,
+        1 => ttl.min(Duration::from_secs(30)) / 25,
+        _ => usual,
+    };
+    Latency { least: usual / 2, spread, tail: if rng.chance(50) { 2 } else { 0 } }
+}
+
+fn habits(rng: &mut SmallRng, ttl: Duration, max_skew: Option<Duration>) -> Habits {
+    Habits {
+        store_clock: rng.one_of(&[0, 50, 100, 100]),
+        manual: rng.one_of(&[0, 0, 20, 60]),
+        min_hold: rng.one_of(&[0, 0, 0, 30]),
+        max_hold: rng.one_of(&[0, 0, 10]),
+        progress: rng.one_of(&[0, 0, 10]),
+        max_skew,
+        hold: ttl.mul_f64(rng.one_of(&[0.3, 1.0, 3.0])),
+        rest: ttl.mul_f64(rng.one_of(&[0.02, 0.5, 1.5])),
+        look: ttl.mul_f64(rng.one_of(&[0.1, 0.25, 0.6])),
+    }
+}

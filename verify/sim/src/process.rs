@@ -1,0 +1,78 @@
+//! One simulated process: a runtime that runs until it has nothing to do, and dies when dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use futures::task::AtomicWaker;
+use leaselock::{Runtime as LibraryRuntime, Store};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::clock::SimClock;
+use crate::rng::number;
+use crate::store::SimStore;
+use crate::world::{Shared, lock};
+
+/// A process that lives.
+#[derive(Debug)]
+pub(crate) struct Process {
+    runtime: Runtime,
+    idle: Arc<Idle>,
+    pub(crate) stores: Vec<Store>,
+    pub(crate) clock: SimClock,
+    pub(crate) incarnation: u32,
+}
+
+/// Learns that a runtime has nothing left to run.
+#[derive(Debug, Default)]
+struct Idle {
+    parked: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Process {
+    /// Starts a process and opens its stores.
+    pub(crate) fn start(world: &Shared, process: usize) -> Self {
+        let (incarnation, plan) = {
+            let mut locked = lock(world);
+            (locked.start(process), Arc::clone(&locked.plan))
+        };
+        let idle = Arc::<Idle>::default();
+        let hook = Arc::clone(&idle);
+        let runtime = Builder::new_current_thread()
+            .on_thread_park(move || {
+                hook.parked.store(true, Ordering::Relaxed);
+                hook.waker.wake();
+            })
+            .build()
+            .expect("a runtime without drivers needs nothing from the system");
+        let clock = SimClock { world: Arc::clone(world), process };
+        let stores = (0..plan.processes[process].handles)
+            .map(|handle| {
+                let objects = SimStore { world: Arc::clone(world), process, incarnation };
+                let numbers = [6, process as u64, incarnation.into(), handle as u64];
+                let opening = Store::from_object_store(Arc::new(objects))
+                    .clock(clock.shared())
+                    .seed(number(plan.seed, &numbers))
+                    .check_preconditions(plan.store.checked)
+                    .runtime(LibraryRuntime::Current)
+                    .open();
+                runtime.block_on(opening).expect("opening sends nothing and has valid options")
+            })
+            .collect();
+        Self { runtime, idle, stores, clock, incarnation }
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(task));
+    }
+
+    /// Runs until everything waits for the world.
+    pub(crate) fn run(&self) {
+        self.idle.parked.store(false, Ordering::Relaxed);
+        self.runtime.block_on(std::future::poll_fn(|context| {
+            self.idle.waker.register(context.waker());
+            if self.idle.parked.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+    }
+}

@@ -1,0 +1,250 @@
+//! Calls that want a lock, and how they end.
+
+use leaselock::{ErrorKind, HolderId};
+
+use super::record::Seen;
+use super::{CallCase, CallState, Check, Referee};
+use crate::clock::Time;
+use crate::events::{Event, Events};
+use crate::world::{Machine, State};
+
+/// How a user asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `acquire`.
+    Forever,
+    /// `try_acquire`.
+    Once,
+    /// `acquire_timeout`.
+    Until,
+    /// `acquire`, dropped before it ends.
+    Dropped,
+}
+
+/// How a call ends that acquires nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Somebody else holds it.
+    Held,
+    /// The caller dropped the future.
+    Dropped,
+    /// It failed.
+    Failed(ErrorKind),
+}
+
+impl Referee {
+    pub(crate) fn call_begins(
+        &mut self,
+        now: Time,
+        lock: usize,
+        process: usize,
+        incarnation: u32,
+        user: usize,
+        mode: Mode,
+    ) -> usize {
+        self.locks[lock].recording.add(user, Seen::Acquiring);
+        let state = CallState::Pending;
+        self.calls.push(CallCase { lock, process, incarnation, user, mode, began: now, state });
+        self.calls.len() - 1
+    }
+
+    /// A call has ended without the lock.
+    pub(crate) fn call_ends(
+        &mut self,
+        now: Time,
+        call: usize,
+        outcome: Outcome,
+        shut_down: bool,
+        events: &mut Events,
+    ) {
+        let CallCase { lock, user, process, .. } = self.calls[call];
+        self.locks[lock].recording.add(user, Seen::Acquired(None));
+        self.calls[call].state = CallState::GivenUp(now);
+        match outcome {
+            Outcome::Held => self.counts.add("calls that found it held"),
+            Outcome::Dropped => self.counts.add("calls dropped"),
+            Outcome::Failed(kind) => {
+                self.counts.add(&format!("calls failed: {kind:?}"));
+                self.judge_error(now, process, "a call that wants a lock", kind, shut_down);
+            }
+        }
+        for id in self.on_record_of(call) {
+            self.watch_orphan(now, lock, id, events);
+        }
+    }
+
+    /// Errors that nothing in the world explains.
+    pub(crate) fn judge_error(
+        &mut self,
+        now: Time,
+        process: usize,
+        what: &str,
+        kind: ErrorKind,
+        shut_down: bool,
+    ) {
+        let explained = match kind {
+            ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::Lost => true,
+            ErrorKind::ShutDown => shut_down,
+            ErrorKind::TokenMismatch | ErrorKind::NotHeld => what == "a break",
+            _ => false,
+        };
+        if !explained {
+            let promise = match kind {
+                ErrorKind::Internal => "no call ends with an internal error",
+                ErrorKind::UnreadableRecord => "every record that the library writes is readable",
+                ErrorKind::UnfitStore => "a store that honours conditions is found fit",
+                _ => "a call fails only for a reason",
+            };
+            self.violate(now, promise, || format!("p{process}: {what} ended with {kind:?}"));
+        }
+    }
+
+    pub(crate) fn process_of(&self, call: usize) -> usize {
+        self.calls[call].process
+    }
+
+    pub(crate) fn user_of(&self, call: usize) -> usize {
+        self.calls[call].user
+    }
+
+    pub(crate) fn process_died(&mut self, process: usize) {
+        for call in self.calls.iter_mut().filter(|call| call.process == process) {
+            if call.state == CallState::Pending {
+                call.state = CallState::Dead;
+            }
+        }
+        for number in 0..self.guards.len() {
+            let guard = &self.guards[number];
+            if guard.process == process && !guard.over {
+                self.guard_vanishes(number);
+            }
+        }
+    }
+
+    /// A waiter must follow a holder who has died, within the promised time.
+    pub(crate) fn expect_successors(&mut self, now: Time, process: usize, events: &mut Events) {
+        for (number, case) in self.locks.iter().enumerate() {
+            let Some(lease) = case.record.as_ref().and_then(|record| record.holders.first()) else {
+                continue;
+            };
+            let call = case.tenancies.get(&lease.id).and_then(|tenancy| tenancy.call);
+            if call.is_none_or(|call| self.calls[call].process != process) {
+                continue;
+            }
+            let wait = lease.ttl.mul_f64(1.02).as_secs_f64() + 0.05;
+            // A poll comes every 3 s at least; and a little for timers that are late.
+            let bound = (wait + 3.0 + 0.1) * self.slow_second;
+            let at = now + std::time::Duration::from_secs_f64(bound) + self.round_trip * 4;
+            let (id, renewals) = (lease.id, lease.renewals);
+            let check = Check::Successor { lock: number, id, renewals, died: now };
+            events.add(at, Event::Check(check));
+        }
+    }
+
+    pub(crate) fn check(
+        &mut self,
+        now: Time,
+        check: Check,
+        machines: &[Machine],
+        events: &mut Events,
+    ) {
+        match check {
+            Check::Orphan { lock, id } => self.check_orphan(now, lock, id, machines, events),
+            Check::Successor { lock, id, renewals, died } => {
+                self.check_successor(now, lock, id, renewals, died, machines);
+            }
+        }
+    }
+
+    fn check_successor(
+        &mut self,
+        now: Time,
+        lock: usize,
+        id: HolderId,
+        renewals: u64,
+        died: Time,
+        machines: &[Machine],
+    ) {
+        let there = self.locks[lock].record.as_ref().and_then(|record| record.lease(id));
+        let waiter = self.calls.iter().find(|call| {
+            let machine = &machines[call.process];
+            call.lock == lock
+                && call.mode == Mode::Forever
+                && call.state == CallState::Pending
+                && call.began < died
+                && call.incarnation == machine.incarnation
+                && machine.state == State::Running
+                && machine.troubled <= died
+                && machine.disturbed.is_none_or(|at| at <= died)
+        });
+        let Some(waiter) = waiter else { return };
+        self.counts.add("successions checked");
+        if there.is_some_and(|lease| lease.renewals == renewals) {
+            let process = waiter.process;
+            self.violate(now, "every lease ends", || {
+                format!(
+                    "the holder died at {:.3} s, and p{process} still waits",
+                    died.as_secs_f64()
+                )
+            });
+        }
+    }
+
+    /// Looks later whether an acquisition that nobody has is still on record.
+    pub(super) fn watch_orphan(&self, now: Time, lock: usize, id: HolderId, events: &mut Events) {
+        let grace = std::time::Duration::from_secs_f64(4.0 * self.slow_second);
+        let at = now + grace + self.round_trip * 8;
+        events.add(at, Event::Check(Check::Orphan { lock, id }));
+    }
+
+    /// Whose call was told that it has not acquired the lock, or is still waiting for it, must not
+    /// be on record: it was mistaken for a rival's, or left behind (hazards H1, H2).
+    fn check_orphan(
+        &mut self,
+        now: Time,
+        lock: usize,
+        id: HolderId,
+        machines: &[Machine],
+        events: &mut Events,
+    ) {
+        let case = &self.locks[lock];
+        let Some(lease) = case.record.as_ref().and_then(|record| record.lease(id)) else { return };
+        let Some(tenancy) = case.tenancies.get(&id) else { return };
+        let Some(call) = tenancy.call.map(|call| &self.calls[call]) else { return };
+        let machine = &machines[call.process];
+        let gone = machine.incarnation != call.incarnation || machine.state == State::Dead;
+        if lease.released_at.is_some() || gone {
+            return;
+        }
+        let since = match call.state {
+            CallState::Acquired(acquired) if acquired == id => return,
+            CallState::GivenUp(at) => at.max(tenancy.landed),
+            CallState::Acquired(_) | CallState::Pending => tenancy.landed,
+            CallState::Dead => return,
+        };
+        let troubled = machine.troubled.max(machine.disturbed.unwrap_or_default());
+        if machine.state == State::Paused || troubled > since {
+            if now < since + self.ttl {
+                self.watch_orphan(now.max(troubled), lock, id, events);
+            }
+            // Recovered since, and still there?
+            let settled = troubled + std::time::Duration::from_secs_f64(3.9 * self.slow_second);
+            if machine.state == State::Paused || now < settled + self.round_trip * 8 {
+                return;
+            }
+        }
+        let state = call.state;
+        self.counts.add("orphans");
+        self.violate(now, "what was given up does not stay on record", || {
+            format!("{id} landed at {:.3} s, its call is {state:?}", since.as_secs_f64())
+        });
+    }
+
+    fn on_record_of(&self, call: usize) -> Vec<HolderId> {
+        let case = &self.locks[self.calls[call].lock];
+        let present = case.record.iter().flat_map(|record| &record.holders).map(|lease| lease.id);
+        present
+            .filter(|id| case.tenancies.get(id).is_some_and(|tenancy| tenancy.call == Some(call)))
+            .collect()
+    }
+}

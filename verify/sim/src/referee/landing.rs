@@ -1,0 +1,111 @@
+//! Writes that land: what may become of a record.
+
+use bytes::Bytes;
+use leaselock::record::{Ended, Record};
+
+use super::{Referee, Tenancy};
+use crate::clock::Time;
+use crate::events::Events;
+use crate::world::Machine;
+
+impl Referee {
+    /// A write of a lock has landed.
+    #[allow(clippy::too_many_arguments, reason = "what is known of a write")]
+    pub(crate) fn landed(
+        &mut self,
+        now: Time,
+        process: usize,
+        key: &str,
+        before: Option<&Bytes>,
+        body: &Bytes,
+        machines: &[Machine],
+        events: &mut Events,
+    ) {
+        let Some(lock) = self.lock_of(key) else { return };
+        let record = match Record::decode(body) {
+            Ok(record) => record,
+            Err(fault) => {
+                let promise = "every record that the library writes is readable";
+                self.violate(now, promise, || format!("p{process}: {fault}"));
+                return;
+            }
+        };
+        if before.is_some() != self.locks[lock].record.is_some() {
+            self.violate(now, "the referee knows what is there", || key.to_owned());
+        }
+        if record.holders.len() > 1 {
+            self.violate(now, "one owner on record", || super::summary(body));
+        }
+        if record.token.get() < self.locks[lock].highest {
+            let highest = self.locks[lock].highest;
+            self.violate(now, "tokens rise", || {
+                format!("p{process} wrote {} after {highest}", record.token)
+            });
+        }
+        let entered = self.admit(now, lock, process, &record, events);
+        self.retire(now, lock, &record);
+        self.locks[lock].record = Some(record);
+        self.check_trust(now, lock, machines);
+        if entered {
+            self.check_told(now, lock, machines);
+        }
+    }
+
+    /// Who is on record now; whether that is somebody new.
+    fn admit(
+        &mut self,
+        now: Time,
+        lock: usize,
+        process: usize,
+        record: &Record,
+        events: &mut Events,
+    ) -> bool {
+        let Some(lease) = record.holders.first() else {
+            self.locks[lock].highest = self.locks[lock].highest.max(record.token.get());
+            return false;
+        };
+        let (id, token) = (lease.id, lease.token.get());
+        if let Some(tenancy) = self.locks[lock].tenancies.get(&id) {
+            if tenancy.left.is_some() {
+                self.violate(now, "an entry that has left the record never comes back", || {
+                    format!("p{process} wrote {id} again")
+                });
+            }
+            return false;
+        }
+        let highest = self.locks[lock].highest;
+        if token <= highest {
+            self.violate(now, "tokens rise", || {
+                format!("p{process} entered with {token} after {highest}")
+            });
+        }
+        let call = lease.owner.label.strip_prefix('c').and_then(|number| number.parse().ok());
+        let case = &mut self.locks[lock];
+        case.highest = highest.max(token).max(record.token.get());
+        let tenancy = Tenancy { landed: now, left: None, call, excused: None, token };
+        case.tenancies.insert(id, tenancy);
+        self.counts.add("acquisitions on record");
+        self.watch_orphan(now, lock, id, events);
+        true
+    }
+
+    /// Who was on record and is not any more.
+    fn retire(&mut self, now: Time, lock: usize, record: &Record) {
+        let case = &mut self.locks[lock];
+        let before = case.record.iter().flat_map(|record| &record.holders);
+        let left: Vec<_> =
+            before.filter(|lease| record.lease(lease.id).is_none()).map(|lease| lease.id).collect();
+        for id in left {
+            let ended = record.tenure(id).map(|tenure| tenure.ended.clone());
+            if let Some(tenancy) = case.tenancies.get_mut(&id) {
+                tenancy.left = Some(now);
+                if ended == Some(Ended::Broken) {
+                    tenancy.excused = Some(now);
+                    case.tainted = true;
+                }
+            }
+            let word = ended.as_ref().map_or("without a trace", Ended::as_str);
+            self.counts.add(&format!("tenures ended: {word}"));
+        }
+    }
+}
