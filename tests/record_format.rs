@@ -136,3 +136,24 @@ fn a_record_that_grows_too_large_loses_its_oldest_tenures_first() {
     assert!((1..16).contains(&read.history.len()), "{}", read.history.len());
     assert_eq!(read.history, record.history[16 - read.history.len()..]);
 }
+
+/// The record is rewritten every few seconds for as long as the lock is held: what changes a little
+/// each time would wander off.
+#[test]
+fn numbers_that_nobody_here_understands_keep_their_last_digit() {
+    let mut drawn = 1_u64;
+    for _ in 0..1000 {
+        // Knuth's linear congruential generator: any numbers will do.
+        drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let number = f64::from_bits(drawn);
+        if !number.is_finite() {
+            continue;
+        }
+        let text = with("/payload", &format!("{number:e}"));
+        let written = decode(&text).expect("is a record").encode().expect("is small");
+        let written = String::from_utf8(written).expect("is text");
+        let (_, rest) = written.split_once("\"payload\":").expect("has a payload");
+        let kept: f64 = rest.split(',').next().expect("ends").parse().expect("is a number");
+        assert_eq!(kept.to_bits(), number.to_bits(), "{number:e}");
+    }
+}

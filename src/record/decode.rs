@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Ended, FORMAT, Fault, Lease, MAX_BYTES, MAX_HISTORY, MAX_TTL, MIN_TTL, Payload, Record,
-    RecordError, Tenure, Unknown,
+    RecordError, Tenure, Unknown, tellable,
 };
 use crate::holder::{Nonce, Owner};
 use crate::time::Wall;
@@ -236,7 +236,7 @@ impl Fields {
     fn time(&mut self, key: &str) -> Result<Wall, RecordError> {
         let text = self.text(key, 64)?;
         DateTime::parse_from_rfc3339(&text)
-            .map(|time| Wall::from_micros(time.timestamp_micros()))
+            .map(|time| tellable(Wall::from_micros(time.timestamp_micros())))
             .map_err(|_| self.error(key, unexpected("an RFC 3339 time", format!("{text:?}"))))
     }
 

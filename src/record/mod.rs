@@ -10,7 +10,7 @@ mod payload;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, SecondsFormat, Timelike};
+use chrono::{DateTime, Datelike, Timelike};
 
 pub use payload::Payload;
 
@@ -292,19 +292,21 @@ pub(crate) fn to_pretty_json(view: &impl serde::Serialize) -> String {
     serde_json::to_string_pretty(view).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"))
 }
 
+/// RFC 3339 has the years 0 to 9999. What lies outside is told as the end of them: no reader would
+/// understand more, and a clock gone wild must not make a record that nobody can read.
+pub(crate) fn tellable(at: Wall) -> Wall {
+    const FIRST: Wall = Wall::from_micros(-62_167_219_200_000_000);
+    const LAST: Wall = Wall::from_micros(253_402_300_799_999_999);
+    at.clamp(FIRST, LAST)
+}
+
 /// RFC 3339 with microseconds, in UTC. A record has dozens of times, and each write formats all of
 /// them: by hand, as the general formatter takes longer than all the rest of a write.
 pub(crate) fn rfc3339(at: Wall) -> String {
-    let time = DateTime::from_timestamp_micros(at.micros()).unwrap_or_default();
-    let Ok(year) = u32::try_from(time.year()) else {
-        return time.to_rfc3339_opts(SecondsFormat::Micros, true);
-    };
-    if year > 9999 {
-        return time.to_rfc3339_opts(SecondsFormat::Micros, true);
-    }
+    let time = DateTime::from_timestamp_micros(tellable(at).micros()).unwrap_or_default();
     let mut text = *b"0000-00-00T00:00:00.000000Z";
     let fields = [
-        (0..4, year),
+        (0..4, time.year().unsigned_abs()),
         (5..7, time.month()),
         (8..10, time.day()),
         (11..13, time.hour()),
@@ -323,16 +325,27 @@ pub(crate) fn rfc3339(at: Wall) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::SecondsFormat;
+
     use super::*;
 
     #[test]
     fn times_are_written_as_the_general_formatter_would() {
-        let mut micros = -62_135_596_800_000_000_i64;
-        while micros < 400_000_000_000_000_000 {
+        let mut micros = -62_167_219_200_000_000_i64;
+        while micros < 253_402_300_800_000_000 {
             let time = DateTime::from_timestamp_micros(micros).unwrap();
             let expected = time.to_rfc3339_opts(SecondsFormat::Micros, true);
             assert_eq!(rfc3339(Wall::from_micros(micros)), expected);
             micros += 123_456_789_012_345;
         }
+    }
+
+    #[test]
+    fn times_of_a_clock_gone_wild_can_still_be_read() {
+        let written = |micros| rfc3339(Wall::from_micros(micros));
+        assert_eq!(written(253_402_300_800_000_000), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(written(i64::MAX), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(written(-62_167_219_200_000_001), "0000-01-01T00:00:00.000000Z");
+        assert_eq!(written(i64::MIN), "0000-01-01T00:00:00.000000Z");
     }
 }
