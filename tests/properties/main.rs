@@ -1,0 +1,15 @@
+//! Properties that must hold for every record, every evidence and every pair of clocks.
+//!
+//! Failing cases are kept in `*.regressions` beside the file of the property, and tried first.
+
+mod decisions;
+mod made;
+mod record;
+mod timing;
+
+use proptest::test_runner::{Config, FileFailurePersistence};
+
+fn cases(cases: u32) -> Config {
+    let beside = FileFailurePersistence::WithSource("regressions");
+    Config { cases, failure_persistence: Some(Box::new(beside)), ..Config::default() }
+}
