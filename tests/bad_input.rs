@@ -38,8 +38,15 @@ async fn secrets_in_a_url_are_never_shown() {
     assert!(!format!("{store:?}").contains("hunter2"));
     let error = fails_to_open("s3://bucket?aws_secret_access_key=hunter2&bad=1").await;
     assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
-    let error = fails_to_open("nope://user:hunter2@host/x?key=hunter2").await;
-    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    for url in [
+        "nope://user:hunter2@host/x?key=hunter2",
+        "s3://user:hunter2@bucket:port/x",
+        "s3//user:hunter2@bucket",
+        "abfs://container:hunter2@account/x",
+    ] {
+        let error = fails_to_open(url).await;
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -34,10 +34,8 @@ pub(crate) struct Opening {
 /// The URL or an option is not understood, or a directory cannot be used.
 pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String)> {
     let mut url = Url::parse(text).map_err(|error| {
-        // What follows may be secret.
-        let shown = text.split(['?', '@']).next().unwrap_or_default();
-        bad_url(shown, "it is not a URL such as s3://bucket/prefix or file:///directory")
-            .caused_by(error)
+        let advice = "it is not a URL such as s3://bucket/prefix or file:///directory";
+        bad_url(harmless(text), advice).caused_by(error)
     })?;
     // Options in the URL are the user's last word.
     let in_url: Vec<_> =
@@ -45,7 +43,10 @@ pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String
     opening.options.extend(in_url);
     url.set_query(None);
     url.set_fragment(None);
-    let printable = printable(&url);
+    // No store takes a password from its URL, but `object_store`'s errors quote it. (It is refused
+    // only for URLs that cannot have one.)
+    let _ = url.set_password(None);
+    let printable = url.to_string();
 
     let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|error| {
         // Not as a source: it quotes the URL with what may be secret in it.
@@ -168,12 +169,11 @@ fn bad_url(url: &str, fault: &str) -> Error {
     Error::new(ErrorKind::InvalidUrl, format!("the store URL {url:?} cannot be used: {fault}"))
 }
 
-/// The URL without what may be secret.
-fn printable(url: &Url) -> String {
-    let mut url = url.clone();
-    // Refused only for URLs that cannot have a password anyway.
-    let _ = url.set_password(None);
-    url.to_string()
+/// What may be shown of a text that is no URL: neither options nor a password, which would stand
+/// between a colon and an `@`.
+fn harmless(text: &str) -> &str {
+    let ends: &[char] = if text.contains('@') { &[':', '@', '?'] } else { &['?'] };
+    text.split(ends).next().unwrap_or_default()
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
