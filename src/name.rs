@@ -1,6 +1,6 @@
 //! Names of locks, and the keys they have on the store.
 
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,15 +26,16 @@ pub(crate) fn key(prefix: &Path, name: &str) -> Result<Path> {
         ));
     }
     let file = format!("{name}{SUFFIX}");
-    let segments = file.split('/').map(str::to_owned);
-    Ok(prefix.parts().map(|part| decode(part.as_ref())).chain(segments).collect())
+    // The prefix is a key's beginning as it is, percent signs and all.
+    Ok(prefix.parts().chain(file.split('/').map(PathPart::from)).collect())
 }
 
 /// The name of the lock whose record has this key; `None` when the key is no lock's.
 pub(crate) fn of_key(prefix: &Path, key: &Path) -> Option<String> {
     let segments: Vec<_> = key.prefix_match(prefix)?.map(|part| decode(part.as_ref())).collect();
     let name = segments.join("/").strip_suffix(SUFFIX)?.to_owned();
-    fault(&name).is_none().then_some(name)
+    // Somebody else's object may have a key that only decodes to the name.
+    self::key(prefix, &name).is_ok_and(|own| own == *key).then_some(name)
 }
 
 fn fault(name: &str) -> Option<String> {
@@ -157,6 +158,20 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidName);
             assert!(error.to_string().contains(reason), "{name:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_as_it_is() {
+        let prefix = Path::parse("a%20b/50%25").unwrap();
+        let key = key(&prefix, "x").unwrap();
+        assert_eq!(key.as_ref(), "a%20b/50%25/x.lock");
+        assert_eq!(of_key(&prefix, &key).as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_key_that_only_decodes_to_a_name_is_no_locks() {
+        assert!(of_key(&Path::default(), &Path::parse("a.lock").unwrap()).is_some());
+        assert_eq!(of_key(&Path::default(), &Path::parse("%61.lock").unwrap()), None);
     }
 
     #[test]
