@@ -70,6 +70,14 @@ pub(crate) struct Latency {
     pub(crate) tail: u32,
 }
 
+impl Latency {
+    /// Latency that no request is too slow for.
+    pub(crate) fn calm(self, ttl: Duration) -> Self {
+        let most = ttl / 60;
+        Self { least: self.least.min(most), spread: self.spread.min(most), tail: 0 }
+    }
+}
+
 /// How the users behave, in parts of a hundred.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
@@ -106,8 +114,8 @@ impl Plan {
         let processes = processes(&mut rng, &rates, ttl, max_skew);
         let store = store(&mut rng, &rates);
         let latency = latency(&mut rng, ttl);
-        let turns = if seconds < 10 { 14 } else { 8 };
-        let length = (ttl * turns).clamp(Duration::from_secs(15), Duration::from_secs(240));
+        let turns = if seconds < 10 { 10 } else { 6 };
+        let length = (ttl * turns).clamp(Duration::from_secs(12), Duration::from_secs(200));
         let habits = habits(&mut rng, ttl, max_skew);
         let mut plan = Self {
             seed,
@@ -122,6 +130,16 @@ impl Plan {
         };
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
         plan
+    }
+
+    /// The cast, to read.
+    pub(crate) fn cast(&self) -> Vec<String> {
+        let mut cast = vec![format!("TTL {:?}, {:?}, {:?}", self.ttl, self.latency, self.habits)];
+        cast.push(format!("{:?}", self.store));
+        cast.extend(
+            self.processes.iter().enumerate().map(|(n, process)| format!("p{n} {process:?}")),
+        );
+        cast
     }
 
     /// What a lock is called.

@@ -77,6 +77,14 @@ impl Route {
         self
     }
 
+    /// The same where the client reports a failure if no answer has come for so long.
+    pub(crate) fn of_a_client_with_patience(mut self, limit: Duration) -> Self {
+        if self.back == Back::Nothing {
+            self.back = Back::Failed { failure: Failure::Generic, after: limit };
+        }
+        self
+    }
+
     /// The same in this weather.
     pub(crate) fn through(self, weather: Weather, latency: &Latency, rng: &mut SmallRng) -> Self {
         let fate = match weather {

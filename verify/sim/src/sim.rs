@@ -32,6 +32,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// The promise that was broken, if one was.
     pub violation: Option<Violation>,
+    /// Who took part, on what clocks, to read.
+    pub cast: Vec<String>,
     /// The schedule of faults, to read.
     pub faults: Vec<String>,
     /// What happened, if that was asked for.
@@ -261,6 +263,8 @@ impl Sim<'_> {
         let mut counts = std::mem::take(&mut world.counts);
         counts.merge(world.referee.take_counts());
         counts.merge(self.meter.take());
+        let failed = violation.is_some() || timeline.is_some();
+        let cast = if failed { self.plan.cast() } else { Vec::new() };
         let faults = self.plan.faults.iter().map(ToString::to_string).collect();
         Outcome {
             seed: self.plan.seed,
@@ -268,6 +272,7 @@ impl Sim<'_> {
             events: self.events,
             counts,
             violation,
+            cast,
             faults,
             timeline,
         }
@@ -321,6 +326,10 @@ impl World {
 
     pub(crate) fn guard_lost(&mut self, guard: usize, reason: &LossReason) {
         self.referee.guard_lost(self.now, guard, reason);
+    }
+
+    pub(crate) fn guard_ends(&mut self, guard: usize) {
+        self.referee.guard_ends(self.now, guard);
     }
 
     pub(crate) fn guard_releasing(&mut self, guard: usize) {

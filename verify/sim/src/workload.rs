@@ -96,7 +96,11 @@ impl User {
                 }
                 self.tell(|world| world.guard_releasing(number));
                 let release = guard.guard.release().await;
-                let fine = matches!(release, Ok(Release::Released));
+                let fine = match &release {
+                    // An operator's order may still have been on its way.
+                    Ok(Release::AlreadyLost(LossReason::Broken { .. })) => true,
+                    other => matches!(other, Ok(Release::Released)),
+                };
                 self.tell(|world| {
                     world.guard_released(number, Some(&release));
                     if !fine {
@@ -193,6 +197,8 @@ impl User {
     async fn do_something(&mut self, held: &Held, manual: bool, ttl: Duration) {
         if self.rng.chance(60) {
             held.guard.touch();
+            let (number, status) = (held.number, held.guard.watch().status());
+            self.tell(|world| world.referee.guard_touched(number, status));
         }
         let busy = if manual { 50 } else { 10 };
         if !self.rng.chance(busy) {
@@ -236,7 +242,7 @@ impl User {
                 let (process, number) = (self.process, held.number);
                 let shut_down = self.is_shut_down();
                 self.tell(|world| {
-                    world.guard_released(number, None);
+                    world.guard_ends(number);
                     if !shut_down {
                         world.violate("a guard ends for a reason", || {
                             format!("p{process}: {phase:?}")

@@ -14,7 +14,7 @@ use crate::Options;
 use crate::clock::{Dial, EPOCH, Time};
 use crate::counts::Counts;
 use crate::events::{Event, Events};
-use crate::faults::{Fault, Weather, What, When};
+use crate::faults::{Failure, Fault, Weather, What, When};
 use crate::objects::{Answer, Objects, Operation, Reply, failure};
 use crate::plan::Plan;
 use crate::referee::Referee;
@@ -29,6 +29,8 @@ pub(crate) fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// After which time a store's client gives up a listing: the library sets no limit of its own.
+const LISTING: Duration = Duration::from_secs(30);
 /// Readings of the clock within one instant that no working program makes.
 const SPINNING: u64 = 200_000;
 /// How long after something went wrong with a request a process is not expected to be in time.
@@ -227,8 +229,10 @@ impl World {
     // Processes.
 
     pub(crate) fn start(&mut self, process: usize) -> u32 {
+        let now = self.now;
         let machine = &mut self.machines[process];
         machine.state = State::Running;
+        machine.dial.thaw(now);
         machine.incarnation += 1;
         machine.disturbed = None;
         machine.shutting_down = false;
@@ -359,10 +363,10 @@ impl World {
             *count += 1;
         }
         let mut rng = stream(plan.seed, &[3, process as u64, writes.into(), nth, self.sent]);
-        let mut route = plain(&plan.latency, &mut rng);
         if self.is_quiet() {
-            return (route, nth);
+            return (plain(&plan.latency.calm(plan.ttl), &mut rng), nth);
         }
+        let mut route = plain(&plan.latency, &mut rng);
         for (_, _, weather) in self.weather.iter().filter(|(until, whose, _)| {
             *until > self.now && whose.is_none_or(|whose| whose == process)
         }) {
@@ -383,6 +387,9 @@ impl World {
                     route = route.suffering(fate);
                 }
             }
+        }
+        if let Operation::List { .. } = operation {
+            route = route.of_a_client_with_patience(LISTING);
         }
         if !route.plain || is_slow(&route, plan.ttl) {
             let machine = &mut self.machines[process];
@@ -477,6 +484,7 @@ impl World {
     fn answer_of(&mut self, number: u64, copy: usize, reply: Reply) {
         let Some(request) = self.requests.get(&number) else { return };
         let process = request.process;
+        let lists = matches!(request.operation, Operation::List { .. });
         let Back::Of { copy: wanted, after } = request.route.back else { return };
         if wanted != copy {
             return;
@@ -491,6 +499,10 @@ impl World {
             let machine = &mut self.machines[process];
             machine.troubled = machine.troubled.max(self.now + RECOVERY);
             self.note(Some(process), Kind::Lost, || format!("the answer to #{number}"));
+            if lists {
+                let reply = Err(failure(Failure::Generic, &"".into()));
+                self.events.add(self.now + LISTING, Event::Answer { request: number, reply });
+            }
             return;
         }
         self.events.add(self.now + after, Event::Answer { request: number, reply });

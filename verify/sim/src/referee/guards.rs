@@ -94,14 +94,24 @@ impl Referee {
         self.check_trust(now, lock, machines);
     }
 
+    /// A holder has reported progress: nobody is told, but its deadline may have moved.
+    pub(crate) fn guard_touched(&mut self, number: usize, status: LeaseStatus) {
+        self.guards[number].status = status;
+    }
+
     /// A holder has lost its lease.
     pub(crate) fn guard_lost(&mut self, now: Time, number: usize, reason: &LossReason) {
+        self.guard_ends(now, number);
+        self.judge_loss(now, number, reason);
+    }
+
+    /// A guard has ended some time after its holder had looked at it for the last time.
+    pub(crate) fn guard_ends(&mut self, now: Time, number: usize) {
         self.refresh(now, number);
         self.guard_vanishes(number);
         let guard = &self.guards[number];
         let (lock, user) = (guard.lock, guard.user);
         self.locks[lock].recording.add(user, Seen::Ended);
-        self.judge_loss(now, number, reason);
     }
 
     /// A holder begins to give its lock back: from here on its guard may not say held.
