@@ -1,0 +1,248 @@
+//! The shipped decisions, asked in the model's terms. Nothing is decided here.
+//!
+//! Every process's clock shows the same reading now; what differs is how long ago things were.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use leaselock::clock::{Boot, Moment, Wall};
+use leaselock::protocol::expiry::{
+    Evidence, Observations, Rule, StoreTime, contender_wait, remaining,
+};
+use leaselock::protocol::lock::{self, Acquire, AcquireDecision, Gone, HolderDecision, Own};
+use leaselock::record::Record;
+use leaselock::{FencingToken, HolderId, Nonce, Owner};
+
+use crate::config::{Config, Sabotage, TTL};
+use crate::state::{Age, Entry, Holding, Id, Memory, Rec, Seen, Token, View};
+
+/// What every clock shows now.
+const NOW: Boot = Boot::new(Duration::from_secs(100_000));
+const WALL: Wall = Wall::from_micros(1_795_000_000_000_000);
+/// What the stamps of a store with whole seconds and several front ends may be wrong by: the
+/// library's RESOLUTION + TOLERANCE.
+const STORE_MARGIN: Duration = Duration::from_secs(3);
+
+/// The longest that any rule waits.
+pub(crate) fn longest_wait() -> Duration {
+    contender_wait(TTL) + STORE_MARGIN
+}
+
+/// What a contender shall do.
+pub(crate) enum Decision {
+    Write {
+        rec: Rec,
+        /// By which rule somebody else is put out.
+        takeover: Option<Rule>,
+    },
+    Ours,
+    Wait,
+}
+
+/// Asks [`lock::acquire`].
+pub(crate) fn acquire(
+    config: &Config,
+    process: usize,
+    id: Id,
+    view: &View,
+    memory: &Memory,
+    start: Token,
+    nonce: crate::state::Nonce,
+) -> Decision {
+    let mut now = Moment { boot: NOW, wall: WALL };
+    if config.has(Sabotage::NoContenderMargin) {
+        now.boot = now.boot.plus(contender_wait(TTL) - TTL);
+    }
+    let observations = match memory.seen {
+        Some(seen) if config.rules.observation => observations(config, process, seen),
+        _ => Observations::default(),
+    };
+    let store =
+        (config.rules.store_clock && view.stamped).then(|| store_time(config, process, view));
+    let evidence = Evidence { now, observations: &observations, store, max_skew: None };
+    let above = match view.found {
+        Some(_) => memory.highest,
+        None if config.has(Sabotage::TokenReset) => memory.highest,
+        None => memory.highest.max(start),
+    };
+    let intent = Acquire {
+        id: holder(id),
+        ttl: TTL,
+        owner: Owner::default(),
+        payload: None,
+        nonce: Nonce::from_random(u128::from(nonce)),
+        above: token(above),
+    };
+    let found = view.found.map(record);
+    match lock::acquire(found.as_ref(), &evidence, &intent) {
+        AcquireDecision::Write { record, takeover } => {
+            Decision::Write { rec: rec(&record, nonce, &[id]), takeover }
+        }
+        AcquireDecision::Ours => Decision::Ours,
+        AcquireDecision::HeldUntil(_) => Decision::Wait,
+    }
+}
+
+/// The worst that a store's stamps may show: the record seems older than it is by almost all of
+/// what the rule allows for.
+fn store_time(config: &Config, process: usize, view: &View) -> StoreTime {
+    let exaggerated = STORE_MARGIN - Duration::from_micros(1);
+    let margin =
+        if config.has(Sabotage::NoStoreClockMargin) { Duration::ZERO } else { STORE_MARGIN };
+    StoreTime {
+        at_least: WALL.plus(config.tick * u32::from(view.stamp) + exaggerated),
+        at: ago(config, process, view.age),
+        last_modified: WALL,
+        margin,
+    }
+}
+
+fn ago(config: &Config, process: usize, age: Age) -> Boot {
+    Boot::new(NOW.since_origin() - config.elapsed(process, age))
+}
+
+fn observations(config: &Config, process: usize, seen: Seen) -> Observations {
+    let mut observations = Observations::default();
+    observations.note(&containing(seen.entry), ago(config, process, seen.age));
+    observations
+}
+
+/// Asks [`Observations::note`] what is known after a read of `found`.
+pub(crate) fn note(
+    config: &Config,
+    process: usize,
+    seen: Option<Seen>,
+    found: Rec,
+) -> Option<Seen> {
+    let entry = found.entry?;
+    let Some(seen) = seen else { return Some(Seen { entry, age: 0 }) };
+    if config.has(Sabotage::TimerNotReset) && seen.entry.id == entry.id {
+        return Some(Seen { entry, age: seen.age });
+    }
+    let mut observations = observations(config, process, seen);
+    let found = record(found);
+    observations.note(&found, NOW);
+    let since = observations.since(&found.holders[0]);
+    let age = if since == Some(ago(config, process, seen.age)) { seen.age } else { 0 };
+    Some(Seen { entry, age })
+}
+
+/// Asks [`remaining`] whether a lease established by a write of this age is still the holder's.
+pub(crate) fn is_alive(config: &Config, process: usize, age: Age) -> bool {
+    let mut sent = ago(config, process, age);
+    if config.has(Sabotage::NoHolderMargin) {
+        sent = sent.plus(TTL / 10).min(NOW);
+    }
+    let moment = |boot| Moment { boot, wall: WALL };
+    !remaining(TTL, moment(sent), moment(NOW)).is_zero()
+}
+
+/// What a holder finds.
+pub(crate) enum Found {
+    StillMine(Rec),
+    Gone,
+    /// It takes its own renewals for somebody else's.
+    Cloned,
+}
+
+/// Asks [`lock::renew`].
+pub(crate) fn renew(holding: &Holding, nonce: crate::state::Nonce) -> Found {
+    let own = own(holding);
+    let nonce_of = Nonce::from_random(u128::from(nonce));
+    found(lock::renew(&record(holding.rec), own, None, nonce_of, WALL), nonce, holding.id)
+}
+
+/// Asks [`lock::release`].
+pub(crate) fn release(holding: &Holding, nonce: crate::state::Nonce) -> Found {
+    let own = own(holding);
+    let nonce_of = Nonce::from_random(u128::from(nonce));
+    found(lock::release(&record(holding.rec), own, None, nonce_of, WALL), nonce, holding.id)
+}
+
+fn own(holding: &Holding) -> Own {
+    Own {
+        id: holder(holding.id),
+        renewals: u64::from(holding.renewals),
+        unresolved: holding.unresolved,
+    }
+}
+
+fn found(decision: HolderDecision, nonce: crate::state::Nonce, id: Id) -> Found {
+    match decision {
+        HolderDecision::Write(record) => Found::StillMine(rec(&record, nonce, &[id])),
+        HolderDecision::Gone(Gone::Cloned) => Found::Cloned,
+        HolderDecision::Gone(_) => Found::Gone,
+    }
+}
+
+/// Asks [`lock::shut_the_door`].
+pub(crate) fn shut_the_door(found: Rec, id: Id, nonce: crate::state::Nonce) -> Rec {
+    let nonce_of = Nonce::from_random(u128::from(nonce));
+    let others = found.entry.map(|entry| entry.id);
+    let shut = lock::shut_the_door(&record(found), holder(id), nonce_of, WALL);
+    rec(&shut, nonce, others.as_slice())
+}
+
+/// Asks [`lock::break_lease`].
+pub(crate) fn break_lease(found: Rec, nonce: crate::state::Nonce) -> Rec {
+    let nonce_of = Nonce::from_random(u128::from(nonce));
+    rec(&lock::break_lease(&record(found), None, None, nonce_of, WALL), nonce, &[])
+}
+
+/// The record that the protocol sees.
+fn record(rec: Rec) -> Record {
+    let mut record = match rec.entry {
+        Some(entry) => containing(entry),
+        None => Record::free(token(rec.token), Nonce::from_random(0)),
+    };
+    record.token = token(rec.token);
+    record.nonce = Nonce::from_random(u128::from(rec.nonce));
+    record
+}
+
+/// A record with this entry, made by the protocol itself.
+fn containing(entry: Entry) -> Record {
+    static TEMPLATE: OnceLock<Record> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| {
+        let observations = Observations::default();
+        let now = Moment { boot: NOW, wall: WALL };
+        let evidence = Evidence { now, observations: &observations, store: None, max_skew: None };
+        let intent = Acquire {
+            id: holder(0),
+            ttl: TTL,
+            owner: Owner::default(),
+            payload: None,
+            nonce: Nonce::from_random(0),
+            above: token(0),
+        };
+        match lock::acquire(None, &evidence, &intent) {
+            AcquireDecision::Write { record, .. } => *record,
+            other => unreachable!("an absent record is there for the taking: {other:?}"),
+        }
+    });
+    let mut record = template.clone();
+    record.holders[0].id = holder(entry.id);
+    record.holders[0].token = token(entry.token);
+    record.holders[0].renewals = u64::from(entry.renewals);
+    record
+}
+
+/// The record as the model keeps it. `ids` are those that may be in it.
+fn rec(record: &Record, nonce: crate::state::Nonce, ids: &[Id]) -> Rec {
+    let small = |number: u64| u8::try_from(number).expect("the model's numbers are small");
+    let entry = record.holders.first().map(|lease| Entry {
+        id: *ids.iter().find(|id| holder(**id) == lease.id).expect("nobody else may be in it"),
+        token: small(lease.token.get()),
+        renewals: small(lease.renewals),
+    });
+    assert_eq!(record.nonce, Nonce::from_random(u128::from(nonce)), "every write has its nonce");
+    Rec { token: small(record.token.get()), nonce, serial: nonce, entry }
+}
+
+fn holder(id: Id) -> HolderId {
+    HolderId::from_random(u128::from(id) + 1)
+}
+
+fn token(value: Token) -> FencingToken {
+    FencingToken::new(u64::from(value)).expect("the model's numbers are small")
+}

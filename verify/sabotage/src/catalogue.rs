@@ -1,0 +1,263 @@
+//! The sabotages: mistakes that others have made, or that would be easy to make.
+
+/// One mistake.
+pub(crate) struct Sabotage {
+    pub(crate) name: &'static str,
+    /// What is wrong with the library then.
+    pub(crate) what: &'static str,
+    pub(crate) how: How,
+}
+
+pub(crate) enum How {
+    /// Edits of the library's source.
+    Library(&'static [Edit]),
+    /// A fault of the simulated store, by the name of the simulation's option.
+    Store(&'static str),
+}
+
+/// Replaces a text that is in a file exactly once.
+pub(crate) struct Edit {
+    pub(crate) file: &'static str,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
+}
+
+const fn library(name: &'static str, what: &'static str, edits: &'static [Edit]) -> Sabotage {
+    Sabotage { name, what, how: How::Library(edits) }
+}
+
+const fn store(name: &'static str, what: &'static str) -> Sabotage {
+    Sabotage { name, what, how: How::Store(name) }
+}
+
+const fn edit(file: &'static str, from: &'static str, to: &'static str) -> Edit {
+    Edit { file, from, to }
+}
+
+pub(crate) const ALL: &[Sabotage] = &[
+    library(
+        "no-read-back",
+        "a refused write is believed to be somebody else's doing",
+        &[edit(
+            "src/store/mod.rs",
+            "(Content::Record { record, version, .. }, _) if record.nonce == nonce => {",
+            "(Content::Record { record, version, .. }, _) if false && record.nonce == nonce => {",
+        )],
+    ),
+    library(
+        "deadline-from-response",
+        "a lease is counted from the answer to its write",
+        &[
+            edit(
+                "src/acquire.rs",
+                "Ok(Written::Landed { record: Box::new(record), version, sent: decided })",
+                "Ok(Written::Landed { record: Box::new(record), version, sent: self.clock().now() })",
+            ),
+            edit(
+                "src/keeper.rs",
+                "if self.hold.extend(sent) {",
+                "if { let _ = sent; self.hold.extend(self.store.clock().now()) } {",
+            ),
+        ],
+    ),
+    library(
+        "no-contender-margin",
+        "a contender waits for the TTL and no longer",
+        &[edit("src/protocol/expiry.rs", "ttl + ttl / 50 + Duration::from_millis(50)", "ttl")],
+    ),
+    library(
+        "no-holder-margin",
+        "a holder relies on its lease for the whole TTL",
+        &[edit("src/protocol/expiry.rs", "ttl / 10 * 9", "ttl")],
+    ),
+    library(
+        "nonce-reused",
+        "every write of an acquisition carries the same nonce",
+        &[
+            edit(
+                "src/acquire.rs",
+                "nonce: self.store().nonce(),",
+                "nonce: self.id.to_string().replace('-', \"\").parse().expect(\"is hexadecimal\"),",
+            ),
+            edit(
+                "src/keeper.rs",
+                "let (nonce, now) = (self.store.nonce(), self.store.clock().now().wall);",
+                "let nonce = self.own.id.to_string().replace('-', \"\").parse();
+            let (nonce, now) = (nonce.expect(\"is hexadecimal\"), self.store.clock().now().wall);",
+            ),
+        ],
+    ),
+    library(
+        "release-by-delete",
+        "a release deletes the record",
+        &[
+            edit(
+                "src/keeper.rs",
+                "            let patience = self.patience(u32::MAX);\n",
+                "            if linger.is_none() {
+                self.store.delete(&self.key).await;
+                return Ok(Release::Released);
+            }
+            let patience = self.patience(u32::MAX);\n",
+            ),
+            edit(
+                "src/store/mod.rs",
+                "    /// Whether nothing is left to check before writing.",
+                "    pub(crate) async fn delete(&self, key: &Path) {
+        self.requests.delete(key, Duration::from_secs(5)).await;
+    }
+
+    /// Whether nothing is left to check before writing.",
+            ),
+        ],
+    ),
+    library(
+        "renewal-recreates",
+        "a renewal that finds no record makes one",
+        &[edit(
+            "src/keeper.rs",
+            "                Swap::Conflict(read) => {
+                    if let Some(reason) = self.adopt(*read) {
+                        return Err(self.lose(reason));
+                    }
+                }
+                Swap::Unknown(error) => {",
+            "                Swap::Conflict(read) if matches!(read.content, Content::Absent) => {
+                    let patience = self.patience(1);
+                    let made = self.store.swap(&self.key, None, &record, patience).await?;
+                    if let Swap::Won { version, sent } = made {
+                        (self.record, self.version) = (*record, version);
+                        self.own.renewals += 1;
+                        self.hold.extend(sent);
+                        return Ok(());
+                    }
+                }
+                Swap::Conflict(read) => {
+                    if let Some(reason) = self.adopt(*read) {
+                        return Err(self.lose(reason));
+                    }
+                }
+                Swap::Unknown(error) => {",
+        )],
+    ),
+    library(
+        "timer-from-send",
+        "a contender's timer starts when the read is sent",
+        &[edit(
+            "src/store/mod.rs",
+            "        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;
+        let received = self.clock.now().boot;",
+            "        let received = self.clock.now().boot;
+        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;",
+        )],
+    ),
+    library(
+        "timer-not-reset",
+        "a renewal does not restart a contender's timer",
+        &[edit(
+            "src/protocol/expiry.rs",
+            "(seen.id, seen.token, seen.renewals) == (lease.id, lease.token, lease.renewals)",
+            "let _ = seen.renewals;
+                (seen.id, seen.token) == (lease.id, lease.token)",
+        )],
+    ),
+    library(
+        "belief-until-release-acknowledged",
+        "a holder relies on its lease until its release is acknowledged",
+        &[edit(
+            "src/guard.rs",
+            "        if let Err(reason) = self.hold.begin_release() {
+            return Ok(Release::AlreadyLost(reason));
+        }
+        let (done, answer) = oneshot::channel();
+        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        answer.await.unwrap_or(Ok(Release::Unconfirmed))",
+            "        let (done, answer) = oneshot::channel();
+        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        let answer = answer.await.unwrap_or(Ok(Release::Unconfirmed));
+        let _ = self.hold.begin_release();
+        answer",
+        )],
+    ),
+    library(
+        "token-reset",
+        "a new record starts from token 1",
+        &[edit(
+            "src/acquire/start.rs",
+            "    u64::try_from(at_most.micros()).ok().and_then(FencingToken::new).ok_or_else(|| {",
+            "    u64::try_from(at_most.micros() * 0).ok().and_then(FencingToken::new).ok_or_else(|| {",
+        )],
+    ),
+    store("reused-etag", "equal content has equal ETags"),
+    store("ignored-if-match", "the store ignores If-Match"),
+    library(
+        "no-store-clock-margin",
+        "the store's clock is believed to the second",
+        &[edit(
+            "src/store/probe.rs",
+            "            Self::Answers | Self::Probe(_) => RESOLUTION + TOLERANCE,",
+            "            Self::Answers | Self::Probe(_) => Duration::ZERO * { let _ = TOLERANCE; 1 },",
+        )],
+    ),
+    library(
+        "door-left-open",
+        "an acquisition is given up without looking after its doubtful write",
+        &[edit(
+            "src/acquire/door.rs",
+            "        let Some(expected) = self.doubt.take() else {
+            return;
+        };",
+            "        self.doubt = None;
+        let Some(expected) = self.doubt.take() else {
+            return;
+        };",
+        )],
+    ),
+    library(
+        "late-answer-revives",
+        "a late answer to a renewal revives a lease that was lost",
+        &[edit(
+            "src/hold.rs",
+            "            if !state.is_live() {
+                return false;
+            }
+            telemetry::renewed();",
+            "            if matches!(state.phase, LeasePhase::Released) {
+                return false;
+            }
+            telemetry::renewed();",
+        )],
+    ),
+    library(
+        "extended-without-answer",
+        "a renewal without an answer extends the lease",
+        &[edit(
+            "src/keeper.rs",
+            "                    self.own.unresolved = true;
+                    return Err(error);",
+            "                    self.own.unresolved = true;
+                    self.hold.extend(self.store.clock().now());
+                    return Err(error);",
+        )],
+    ),
+    library(
+        "first-write-forgotten",
+        "a contender forgets when it first wrote when a later write of its own is refused",
+        &[edit(
+            "src/acquire.rs",
+            "                // What refused it may be an earlier write of ours: the view tells.
+                self.outage.over();",
+            "                self.settled();
+                self.first_sent = None;",
+        )],
+    ),
+    library(
+        "identity-kept",
+        "an acquisition that may have been in the record and put out goes on under the same id",
+        &[edit(
+            "src/acquire/view.rs",
+            "        if self.first_sent.take().is_some() {",
+            "        if self.first_sent.take().is_some() && false {",
+        )],
+    ),
+];
