@@ -1,0 +1,211 @@
+//! What came of it: a table, and whether it proves anything.
+
+use std::fmt::Write;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use leaselock_history::History;
+
+use crate::arena::{Arena, Mischief};
+use crate::emulators::{Memory, memory_of};
+use crate::section::{Calm, Seen};
+use crate::tally::Numbers;
+
+/// Beyond the promised bound, on a machine with better things to do.
+const SLACK: Duration = Duration::from_secs(10);
+/// How long the check of a history may take; it takes moments when there is an explanation.
+const CHECKED: Duration = Duration::from_secs(120);
+
+/// One store's results.
+#[derive(Debug)]
+pub(crate) struct Result {
+    name: &'static str,
+    is_http: bool,
+    memory: Memory,
+    seen: Seen,
+    numbers: Numbers,
+    events: usize,
+    /// What is wrong.
+    pub(crate) violations: Vec<String>,
+}
+
+impl Result {
+    /// Checks the histories too.
+    pub(crate) fn of(arena: &Arena) -> Self {
+        let numbers = arena.tally.numbers().clone();
+        let mut violations = numbers.violations.clone();
+        let mut seen = Seen::default();
+        let mut events = 0;
+        for section in arena.sections() {
+            events += section.history().len();
+            violations.extend(section.seen.violations.iter().cloned());
+            // With an overlap there is no explanation, and the search for one can take for ever.
+            if section.seen.overlaps == 0
+                && let Err(fault) = check(section.history().clone())
+            {
+                violations.push(format!("the history of {}: {fault}", section.name()));
+            }
+            add(&mut seen, &section.seen);
+        }
+        let backend = arena.backend;
+        let (name, is_http, memory) = (backend.name(), backend.is_http(), memory_of(backend));
+        let mut this = Self { name, is_http, memory, seen, numbers, events, violations };
+        this.violations.extend(this.bounds());
+        this.violations.extend(this.proves_nothing());
+        this
+    }
+
+    fn bounds(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if let Some(Calm { waited, bound }) = self.seen.calm
+            && waited > bound + SLACK
+        {
+            wrong.push(format!("{waited:?} passed after a crash: much more than {bound:?}"));
+        }
+        if self.memory == Memory::Keeps && self.numbers.records_deleted > 0 {
+            wrong.push("the emulator lost records that it should have kept".to_owned());
+        }
+        wrong
+    }
+
+    /// What should have happened, and did not.
+    fn proves_nothing(&self) -> Vec<String> {
+        let Self { seen, numbers, .. } = self;
+        let mut wanted = vec![
+            ("acquisition", seen.acquisitions),
+            ("completed run", numbers.completed),
+            ("piece of work", seen.work),
+            ("takeover", numbers.takeovers),
+            ("loss", numbers.losses),
+            ("stale work", seen.stale),
+            ("crash followed by an entry", u64::from(!seen.longest_wait.is_zero())),
+        ];
+        for mischief in Mischief::ALL {
+            let count = numbers.mischief.get(mischief.name()).copied().unwrap_or_default();
+            wanted.push((mischief.name(), count));
+        }
+        if self.is_http {
+            wanted.push(("restart of the emulator", numbers.restarts));
+            wanted.push(("ambiguous write resolved", numbers.resolved));
+            wanted.push(("fault of the network", numbers.faults.values().sum()));
+        }
+        let missing = wanted.into_iter().filter(|(_, count)| *count == 0);
+        missing.map(|(what, _)| format!("this proves nothing: no {what}")).collect()
+    }
+
+    fn row(&self) -> [String; 11] {
+        let Self { seen, numbers, .. } = self;
+        let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
+        let calm = seen.calm.map_or("-".to_owned(), |calm| {
+            format!("{} of {}", seconds(calm.waited), seconds(calm.bound))
+        });
+        [
+            self.name.to_owned(),
+            seen.acquisitions.to_string(),
+            numbers.takeovers.to_string(),
+            numbers.losses.to_string(),
+            format!("{}/{}", numbers.resolved, numbers.ambiguous),
+            seen.stale.to_string(),
+            format!("{}+{}", seen.outlived, seen.after_loss),
+            seen.overlaps.to_string(),
+            calm,
+            seconds(seen.longest_wait),
+            self.events.to_string(),
+        ]
+    }
+}
+
+/// Whether the history is one of a lock; or no answer came in good time.
+fn check(history: History) -> std::result::Result<(), String> {
+    let (answer, answered) = mpsc::channel();
+    // Nothing waits for it when it takes too long: it ends with this process.
+    std::thread::spawn(move || answer.send(history.check().map_err(|fault| fault.to_string())));
+    answered.recv_timeout(CHECKED).unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn add(sum: &mut Seen, seen: &Seen) {
+    sum.acquisitions += seen.acquisitions;
+    sum.work += seen.work;
+    sum.stale += seen.stale;
+    sum.outlived += seen.outlived;
+    sum.after_loss += seen.after_loss;
+    sum.overlaps += seen.overlaps;
+    sum.crashes += seen.crashes;
+    sum.longest_wait = sum.longest_wait.max(seen.longest_wait);
+    sum.calm = [sum.calm, seen.calm].into_iter().flatten().max_by_key(Calm::beyond);
+}
+
+const HEAD: [&str; 11] = [
+    "store",
+    "acquired",
+    "takeovers",
+    "losses",
+    "resolved",
+    "stale",
+    "outlived",
+    "overlaps",
+    "wait, calm",
+    "wait, any",
+    "events",
+];
+
+const LEGEND: &str = "\
+acquired   entries that the referee accepted, each with a larger token than all before
+takeovers  of leases that had ended, by the commands' logs
+losses     of leases, as the holders' own logs tell
+resolved   ambiguous writes (by the commands' logs) after which the command went on / all of them
+stale      entries and pieces of work that the referee refused because of their token
+outlived   workers that were alive when a successor entered, and may be: both guards frozen or
+           killed + the store had lost the record
+overlaps   workers alive and guarded when a successor entered: must be 0
+wait       seconds from the kill of a holder to the next entry: in calm weather, with the promised
+           bound (1.02 x TTL + 50 ms + one poll of 3 s); and in any weather
+events     of the histories that were checked for linearizability";
+
+/// The tables.
+pub(crate) fn print(results: &[Result]) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(results.iter().map(Result::row));
+    let mut text = table(&rows);
+    let _ = writeln!(text, "\n{LEGEND}\n");
+    for result in results {
+        let numbers = &result.numbers;
+        let list = |counts: &std::collections::BTreeMap<&'static str, u64>| {
+            let each = counts.iter().map(|(what, count)| format!("{what} {count}"));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let memory = match (result.is_http, result.memory) {
+            (false, _) => "",
+            (true, Memory::Keeps) => " (records kept)",
+            (true, Memory::Loses) => " (records lost)",
+        };
+        let _ = writeln!(
+            text,
+            "{}: {} commands, {} of them to their end; {} pieces of work; {}; {} restarts{memory}; \
+             {} crashes{}{}",
+            result.name,
+            numbers.runs,
+            numbers.completed,
+            result.seen.work,
+            list(&numbers.mischief),
+            numbers.restarts,
+            result.seen.crashes,
+            if numbers.faults.is_empty() { "" } else { "; network: " },
+            list(&numbers.faults),
+        );
+    }
+    text
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| match column {
+            0 => format!("{cell:<0$}", width(column)),
+            _ => format!("{cell:>0$}", width(column)),
+        });
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  "));
+    }
+    text
+}

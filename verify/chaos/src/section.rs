@@ -1,0 +1,451 @@
+//! The critical section under one lock, and what is wrong in it.
+//!
+//! A worker enters with its fencing token, works for a while, and leaves; or it is seen to be dead.
+//! The referee refuses every token that is smaller than the largest it has seen: that is what
+//! fencing is for, and by itself it is no fault of the lock.
+//!
+//! An **overlap** is that somebody enters with a larger token while the process of an earlier one,
+//! which has entered and not left, is *alive* and *guarded*. Alive means that the kernel has not
+//! reported its end, whether or not it was about to do anything. Guarded means that at every
+//! instant of its run the wrapper or the watchdog was able to run: `leaselock run` promises that
+//! each of the two alone ends the child before the lease does. Nothing is promised where both were
+//! frozen or killed: such a worker may live on, and its work is to be refused by its token.
+//!
+//! An overlap is also, by the same reasoning, a first appearance with a token that is not the
+//! largest any more, of a run that nobody has disturbed.
+//!
+//! Where a store has lost its records (an emulator that was killed and came back empty), a run that
+//! acquired before the loss is not a party to an overlap: exclusion is not promised while somebody
+//! deletes a held record. Tokens must rise all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use leaselock_history::History;
+
+/// What is known of a run besides what its worker says.
+pub(crate) trait Witness {
+    /// Whether the worker's process has ended.
+    fn is_dead(&self, user: usize) -> bool;
+    /// Whether there was an instant at which neither wrapper nor watchdog could run.
+    fn was_unguarded(&self, user: usize) -> bool;
+    /// Whether anything was done to the run's processes.
+    fn was_disturbed(&self, user: usize) -> bool;
+}
+
+/// The referee's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted,
+    /// The token is smaller than the largest seen, or its run is over.
+    Refused,
+}
+
+/// What was seen in a section.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) acquisitions: u64,
+    /// Pieces of work accepted.
+    pub(crate) work: u64,
+    /// Entries and pieces of work refused because of their tokens.
+    pub(crate) stale: u64,
+    /// Workers that were alive, as they may be, when a successor entered: frozen together with
+    /// both of their guards, or left without them.
+    pub(crate) outlived: u64,
+    /// Those whose record the store had lost.
+    pub(crate) after_loss: u64,
+    pub(crate) overlaps: u64,
+    pub(crate) violations: Vec<String>,
+    /// From a crash to the next entry, the longest; and of those with a calm network the one that
+    /// came closest to its bound or went farthest beyond.
+    pub(crate) crashes: u64,
+    pub(crate) longest_wait: Duration,
+    pub(crate) calm: Option<Calm>,
+}
+
+/// A wait after a crash while the store answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Calm {
+    pub(crate) waited: Duration,
+    pub(crate) bound: Duration,
+}
+
+impl Calm {
+    /// How far beyond the bound, in microseconds; negative before it.
+    pub(crate) fn beyond(&self) -> i128 {
+        let micros = |time: Duration| i128::try_from(time.as_micros()).unwrap_or(i128::MAX);
+        micros(self.waited) - micros(self.bound)
+    }
+}
+
+/// A holder was killed.
+#[derive(Clone, Copy, Debug)]
+struct Crash {
+    token: u64,
+    at: Instant,
+    bound: Duration,
+    /// Which calm it happened in.
+    calm: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Inside {
+    token: u64,
+    /// Its successor is in: it cannot hold the lock any more.
+    over: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Waiting,
+    Answered,
+}
+
+/// One section.
+#[derive(Debug, Default)]
+pub(crate) struct Section {
+    name: String,
+    largest: u64,
+    asked: BTreeMap<usize, Asked>,
+    /// Who had begun when the store last lost its records.
+    before_loss: BTreeSet<usize>,
+    /// When that was, in microseconds since 1970.
+    lost_at: u64,
+    inside: BTreeMap<usize, Inside>,
+    crash: Option<Crash>,
+    history: History,
+    pub(crate) seen: Seen,
+}
+
+impl Section {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A run begins: its wrapper is about to be started.
+    pub(crate) fn begins(&mut self, user: usize) {
+        self.asked.insert(user, Asked::Waiting);
+        self.history.acquiring(user);
+    }
+
+    /// A run's wrapper has ended. Its worker cannot enter any more.
+    pub(crate) fn is_over(&mut self, user: usize) {
+        if self.asked.remove(&user) == Some(Asked::Waiting) {
+            self.history.acquired(user, None);
+        }
+    }
+
+    pub(crate) fn enter(
+        &mut self,
+        user: usize,
+        token: u64,
+        witness: &impl Witness,
+        calm: Option<u64>,
+        now: Instant,
+    ) -> Verdict {
+        if self.asked.get(&user) != Some(&Asked::Waiting) {
+            // Its wrapper was killed, and it itself is about to be.
+            return Verdict::Refused;
+        }
+        self.asked.insert(user, Asked::Answered);
+        if token <= self.largest {
+            self.refuse_entry(user, token, witness);
+            return Verdict::Refused;
+        }
+        let others: Vec<_> = self.inside.keys().copied().collect();
+        for other in others {
+            self.make_room(other, token, witness);
+        }
+        self.note_wait(token, calm, now);
+        self.largest = token;
+        self.history.acquired(user, Some(token));
+        self.inside.insert(user, Inside { token, over: false });
+        self.seen.acquisitions += 1;
+        Verdict::Accepted
+    }
+
+    fn refuse_entry(&mut self, user: usize, token: u64, witness: &impl Witness) {
+        self.history.acquired(user, None);
+        self.seen.stale += 1;
+        let largest = self.largest;
+        if token == largest {
+            self.violation(format!("token {token} was given to {user}, and before to another"));
+        } else if self.is_from_before_the_loss(user, token) {
+            self.seen.after_loss += 1;
+        } else if !witness.was_disturbed(user) {
+            self.seen.overlaps += 1;
+            self.violation(format!(
+                "{user} entered with token {token} after {largest}, though nobody disturbed it"
+            ));
+        }
+    }
+
+    /// `other` must not be there any more when somebody enters with `token`.
+    fn make_room(&mut self, other: usize, token: u64, witness: &impl Witness) {
+        let Some(inside) = self.inside.get(&other).filter(|inside| !inside.over) else { return };
+        let its_token = inside.token;
+        if witness.is_dead(other) {
+            self.ends(other);
+        } else if self.is_from_before_the_loss(other, its_token) {
+            self.seen.after_loss += 1;
+            self.loses(other);
+        } else if witness.was_unguarded(other) {
+            self.seen.outlived += 1;
+            self.loses(other);
+        } else {
+            self.seen.overlaps += 1;
+            self.violation(format!(
+                "token {token} entered while {other} with token {its_token} was inside, alive and \
+                 guarded"
+            ));
+        }
+    }
+
+    /// Both marks are needed: the first token after a loss is the store's time then, in
+    /// microseconds, so a smaller one of a run that began earlier was given before.
+    fn is_from_before_the_loss(&self, user: usize, token: u64) -> bool {
+        self.before_loss.contains(&user) && token < self.lost_at
+    }
+
+    pub(crate) fn work(&mut self, user: usize, witness: &impl Witness) -> Verdict {
+        let Some(inside) = self.inside.get(&user) else { return Verdict::Refused };
+        let (token, over) = (inside.token, inside.over);
+        if token == self.largest {
+            self.history.trusted(user, token);
+            self.seen.work += 1;
+            return Verdict::Accepted;
+        }
+        self.seen.stale += 1;
+        // Who was seen to overlap is not reported twice; who is dead has sent this before.
+        if over || witness.is_dead(user) {
+            self.ends(user);
+        }
+        Verdict::Refused
+    }
+
+    /// A worker leaves, or its connection has ended: it cannot do anything any more.
+    pub(crate) fn ends(&mut self, user: usize) {
+        let Some(inside) = self.inside.remove(&user) else { return };
+        if !inside.over {
+            self.history.ending(user, inside.token);
+        }
+        self.history.ended(user);
+    }
+
+    /// It is alive, but cannot rely on the lock any more.
+    fn loses(&mut self, user: usize) {
+        if let Some(inside) = self.inside.get_mut(&user) {
+            inside.over = true;
+            self.history.ending(user, inside.token);
+        }
+    }
+
+    /// The wrapper of `user` was killed, and cannot give the lock back. The next one is to enter
+    /// within `bound`.
+    pub(crate) fn crashed(&mut self, user: usize, bound: Duration, calm: Option<u64>, at: Instant) {
+        if let Some(inside) = self.inside.get(&user).filter(|inside| inside.token == self.largest) {
+            self.crash = Some(Crash { token: inside.token, at, bound, calm });
+            self.seen.crashes += 1;
+        }
+    }
+
+    fn note_wait(&mut self, token: u64, calm: Option<u64>, now: Instant) {
+        let Some(crash) = self.crash.take().filter(|crash| crash.token < token) else { return };
+        let waited = now.saturating_duration_since(crash.at);
+        self.seen.longest_wait = self.seen.longest_wait.max(waited);
+        if crash.calm.is_some() && crash.calm == calm {
+            let this = Calm { waited, bound: crash.bound };
+            if self.seen.calm.is_none_or(|before| this.beyond() > before.beyond()) {
+                self.seen.calm = Some(this);
+            }
+        }
+    }
+
+    /// The store has lost its records; `wall_micros` is a time after that, and before the store can
+    /// be used again.
+    pub(crate) fn records_lost(&mut self, wall_micros: u64) {
+        self.lost_at = wall_micros;
+        self.before_loss = self.asked.keys().chain(self.inside.keys()).copied().collect();
+    }
+
+    /// Who is inside and may hold the lock.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        let holder = self.inside.iter().find(|(_, inside)| inside.token == self.largest);
+        holder.map(|(user, _)| *user)
+    }
+
+    /// Whether somebody with a larger token has entered since `user` did.
+    pub(crate) fn is_succeeded(&self, user: usize) -> bool {
+        self.inside.get(&user).is_some_and(|inside| inside.token < self.largest)
+    }
+
+    /// What users saw, to be checked.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub(crate) fn violation(&mut self, text: String) {
+        self.seen.violations.push(format!("{}: {text}", self.name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    /// Everybody is alive, guarded and undisturbed but those named.
+    #[derive(Default)]
+    struct Known {
+        dead: Vec<usize>,
+        unguarded: Vec<usize>,
+        disturbed: Vec<usize>,
+    }
+
+    impl Witness for Known {
+        fn is_dead(&self, user: usize) -> bool {
+            self.dead.contains(&user)
+        }
+
+        fn was_unguarded(&self, user: usize) -> bool {
+            self.unguarded.contains(&user)
+        }
+
+        fn was_disturbed(&self, user: usize) -> bool {
+            self.disturbed.contains(&user)
+        }
+    }
+
+    fn two_begin() -> Section {
+        let mut section = Section::new("test");
+        section.begins(1);
+        section.begins(2);
+        section
+    }
+
+    fn enter(section: &mut Section, user: usize, token: u64, known: &Known) -> Verdict {
+        section.enter(user, token, known, None, clock::now())
+    }
+
+    fn faults(section: &Section) -> (u64, usize, bool) {
+        let seen = &section.seen;
+        (seen.overlaps, seen.violations.len(), section.history().check().is_err())
+    }
+
+    #[test]
+    fn one_after_the_other_is_clean() {
+        let (mut section, known) = (two_begin(), Known::default());
+        assert_eq!(enter(&mut section, 1, 7, &known), Verdict::Accepted);
+        assert_eq!(section.work(1, &known), Verdict::Accepted);
+        section.ends(1);
+        section.is_over(1);
+        assert_eq!(enter(&mut section, 2, 8, &known), Verdict::Accepted);
+        assert_eq!(section.work(2, &known), Verdict::Accepted);
+        assert_eq!(faults(&section), (0, 0, false));
+    }
+
+    #[test]
+    fn two_alive_and_guarded_are_an_overlap() {
+        let (mut section, known) = (two_begin(), Known::default());
+        enter(&mut section, 1, 7, &known);
+        section.work(1, &known);
+        enter(&mut section, 2, 8, &known);
+        assert_eq!(faults(&section), (1, 1, true));
+        assert_eq!(section.work(1, &known), Verdict::Refused);
+        assert_eq!(section.seen.stale, 1);
+    }
+
+    #[test]
+    fn a_dead_one_is_no_overlap_and_neither_is_one_without_guards() {
+        let mut section = two_begin();
+        enter(&mut section, 1, 7, &Known::default());
+        let known = Known { dead: vec![1], ..Known::default() };
+        enter(&mut section, 2, 8, &known);
+        assert_eq!(faults(&section), (0, 0, false));
+
+        let mut section = two_begin();
+        enter(&mut section, 1, 7, &Known::default());
+        section.work(1, &Known::default());
+        let known = Known { unguarded: vec![1], ..Known::default() };
+        enter(&mut section, 2, 8, &known);
+        assert_eq!(section.work(1, &known), Verdict::Refused, "by its token");
+        assert_eq!(section.work(2, &known), Verdict::Accepted);
+        assert_eq!(faults(&section), (0, 0, false));
+        assert_eq!((section.seen.outlived, section.seen.stale), (1, 1));
+    }
+
+    #[test]
+    fn a_late_entry_needs_an_excuse() {
+        for disturbed in [true, false] {
+            let mut section = two_begin();
+            let known =
+                Known { disturbed: if disturbed { vec![1] } else { vec![] }, ..Known::default() };
+            enter(&mut section, 2, 8, &known);
+            section.ends(2);
+            assert_eq!(enter(&mut section, 1, 7, &known), Verdict::Refused);
+            let count = u64::from(!disturbed);
+            assert_eq!(faults(&section), (count, usize::from(!disturbed), false));
+        }
+    }
+
+    #[test]
+    fn a_token_twice_is_a_violation() {
+        let mut section = two_begin();
+        let known = Known { dead: vec![1], disturbed: vec![1, 2], ..Known::default() };
+        enter(&mut section, 1, 7, &known);
+        section.ends(1);
+        assert_eq!(enter(&mut section, 2, 7, &known), Verdict::Refused);
+        assert_eq!(section.seen.violations.len(), 1);
+    }
+
+    #[test]
+    fn who_acquired_before_a_loss_is_excused_and_nobody_else() {
+        let known = Known::default();
+        let mut section = two_begin();
+        enter(&mut section, 1, 700, &known);
+        section.records_lost(1_000);
+        enter(&mut section, 2, 1_001, &known);
+        assert_eq!(faults(&section), (0, 0, false));
+        assert_eq!(section.seen.after_loss, 1);
+        section.begins(3);
+        enter(&mut section, 3, 1_002, &known);
+        assert_eq!(section.seen.overlaps, 1, "1,001 was given after the loss");
+
+        let mut section = two_begin();
+        enter(&mut section, 1, 2_000, &known);
+        section.ends(1);
+        section.records_lost(2_100);
+        section.begins(3);
+        assert_eq!(enter(&mut section, 3, 1_500, &known), Verdict::Refused);
+        assert_eq!(section.seen.violations.len(), 1, "tokens must rise");
+    }
+
+    #[test]
+    fn a_worker_whose_command_is_gone_is_not_let_in() {
+        let (mut section, known) = (two_begin(), Known::default());
+        section.is_over(1);
+        assert_eq!(enter(&mut section, 1, 7, &known), Verdict::Refused);
+        assert_eq!(faults(&section), (0, 0, false));
+    }
+
+    #[test]
+    fn a_wait_after_a_crash_is_measured_in_calm() {
+        let (mut section, known) = (two_begin(), Known { dead: vec![1], ..Known::default() });
+        let start = clock::now();
+        let bound = Duration::from_secs(5);
+        section.enter(1, 7, &known, Some(3), start);
+        section.crashed(1, bound, Some(3), start);
+        section.enter(2, 8, &known, Some(3), start + Duration::from_secs(2));
+        let calm = Calm { waited: Duration::from_secs(2), bound };
+        assert_eq!(section.seen.calm, Some(calm));
+        section.crashed(2, bound, Some(3), start);
+        section.begins(3);
+        section.enter(3, 9, &Known { dead: vec![2], ..known }, Some(4), start + bound * 2);
+        assert_eq!((section.seen.calm, section.seen.longest_wait), (Some(calm), bound * 2));
+        assert_eq!(section.seen.crashes, 2);
+    }
+}
