@@ -153,6 +153,7 @@ impl Setting<'_> {
             }
         }
         let (ahead, fast) = plan.clock;
+        self.arena.tally.numbers().wrong_clocks += u64::from(plan.clock != (0, 0));
         command.env("LEASELOCK_STORE", &self.url);
         command.env("LEASELOCK_LOG", "leaselock=debug");
         let fast = match sabotage {
@@ -195,10 +196,9 @@ impl Setting<'_> {
         let explained = match (status.code(), status.signal()) {
             (Some(0), _) => true,
             (Some(code), _) if code == i32::from(REFUSED) => true,
-            // Without a network there is no reason to lose a lease but what was done to the run.
-            (Some(code), _) if LOST.contains(&code) => {
-                self.arena.backend.is_http() || self.arena.is_disturbed(user)
-            }
+            // By what was done to it, by the network; on a directory because somebody was frozen
+            // in the middle of a write, who keeps all others from writing.
+            (Some(code), _) if LOST.contains(&code) => true,
             (Some(UNAVAILABLE), _) => self.arena.backend.is_http(),
             (Some(code), _) if code == i32::from(ALONE) => false,
             // Killed, or its worker was.

@@ -73,7 +73,7 @@ impl<'a> Director<'a> {
         let mut due = Due {
             mischief: begun + Duration::from_millis(1_500),
             search: begun,
-            sky: begun + Duration::from_secs(6),
+            sky: begun + Duration::from_secs(4),
             cut: begun,
             restart: begun + self.restarts / 2,
         };
@@ -95,24 +95,27 @@ impl<'a> Director<'a> {
                 }
             }
             if let Some(weather) = self.weather {
+                let is_restarting = restarting.as_ref().is_some_and(|thread| !thread.is_finished());
+                // One after the other, so that each shows.
+                if is_restarting {
+                    due.sky = due.sky.max(now + Duration::from_secs(1));
+                }
                 if now >= due.sky {
                     refill(&mut skies, &Sky::BAD, &mut rng);
                     let bad = calm.then(|| skies.pop_front()).flatten();
                     calm = bad.is_none();
                     weather.turn(bad.unwrap_or(Sky::Calm));
-                    let (least, most) = if calm { (4_000, 8_000) } else { (2_000, 4_000) };
+                    let (least, most) = if calm { (3_000, 6_000) } else { (1_500, 3_000) };
                     due.sky = now + Duration::from_millis(rng.u64(least..most));
                 }
                 if now >= due.cut {
                     weather.passes();
                     due.cut = now + CUTS;
                 }
-                if now >= due.restart {
+                if now >= due.restart && calm && !is_restarting {
                     due.restart = now + self.restarts.mul_f64(0.8 + 0.4 * rng.f64());
-                    if restarting.as_ref().is_none_or(ScopedJoinHandle::is_finished) {
-                        let pause = rng.f64() * 2.0;
-                        restarting = Some(scope.spawn(move || self.restart(weather, pause)));
-                    }
+                    let pause = rng.f64() * 2.0;
+                    restarting = Some(scope.spawn(move || self.restart(weather, pause)));
                 }
             }
             std::thread::sleep(TICK);

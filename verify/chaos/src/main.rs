@@ -26,6 +26,7 @@ use crate::director::Director;
 use crate::emulators::Emulators;
 use crate::nursery::Nursery;
 use crate::referee::Referee;
+use crate::report::Outcome;
 use crate::weather::Weather;
 use crate::worker::Worker;
 
@@ -49,6 +50,8 @@ mod worker;
 const SECTIONS: usize = 2;
 /// Who contend for each lock; SeaweedFS gets very slow with more than four.
 const CONTENDERS: usize = 3;
+/// As a shell tells it of a process that died of ^C.
+const INTERRUPTED: u8 = 130;
 /// How many violations of one store are printed.
 const PRINTED: usize = 20;
 /// How long the commands may take to end when they are asked to, before they are killed …
@@ -184,10 +187,8 @@ impl Chaos {
         if !ended {
             wrong.push("commands did not end when they were asked to".to_owned());
         }
-        if interrupted.load(Ordering::SeqCst) {
-            eprintln!("chaos: interrupted");
-        }
-        Ok(self.judge(&arenas, wrong, directory))
+        let interrupted = interrupted.load(Ordering::SeqCst);
+        Ok(self.judge(&arenas, wrong, interrupted, directory))
     }
 
     /// The network and the URL of a store.
@@ -256,14 +257,15 @@ impl Chaos {
                     setting.nursery.orphans();
                 }
             }
-            if now >= tell {
+            if now >= tell && now < end {
                 tell = now + Duration::from_secs(60);
                 let count = |setting: &Setting<'_>| {
                     let numbers = setting.arena.tally.numbers();
                     format!("{} {}", setting.arena.backend, numbers.acquired)
                 };
                 let counts: Vec<_> = settings.iter().map(count).collect();
-                eprintln!("chaos: {:?} left; acquired: {}", end - now, counts.join(", "));
+                let left = end.saturating_duration_since(now).as_secs();
+                eprintln!("chaos: {left} s left; acquired: {}", counts.join(", "));
             }
         }
         eprintln!("chaos: the longest stall of this machine took {} ms", stall.as_millis());
@@ -282,8 +284,14 @@ impl Chaos {
         vec![format!("left behind, and killed: {}", left.join(", "))]
     }
 
-    fn judge(&self, arenas: &[Arc<Arena>], mut wrong: Vec<String>, files: TempDir) -> ExitCode {
-        let results: Vec<_> = arenas.iter().map(|arena| report::Result::of(arena)).collect();
+    fn judge(
+        &self,
+        arenas: &[Arc<Arena>],
+        mut wrong: Vec<String>,
+        interrupted: bool,
+        files: TempDir,
+    ) -> ExitCode {
+        let results: Vec<_> = arenas.iter().map(|arena| Outcome::of(arena)).collect();
         println!("{}", report::print(&results));
         for (arena, result) in arenas.iter().zip(&results) {
             let name = arena.backend;
@@ -291,13 +299,17 @@ impl Chaos {
             let first = result.violations.iter().take(PRINTED);
             wrong.extend(first.map(|text| format!("{name}: {text}")));
             wrong.extend((more > 0).then(|| format!("{name}: and {more} more")));
+            if !interrupted {
+                let missing = result.missing.iter();
+                wrong.extend(missing.map(|what| format!("{name}: proves nothing: {what}")));
+            }
         }
         for text in &wrong {
             println!("VIOLATION {text}");
         }
         if wrong.is_empty() {
-            println!("no violation");
-            return ExitCode::SUCCESS;
+            println!("no violation{}", if interrupted { ", but interrupted" } else { "" });
+            return if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
         }
         println!(
             "{} violations; the commands' last logs are in {}",

@@ -18,6 +18,8 @@ pub(crate) struct Numbers {
     /// Commands started, and how many of them ended by themselves having done their work.
     pub(crate) runs: u64,
     pub(crate) completed: u64,
+    /// Of the commands started, those whose clocks were set wrong.
+    pub(crate) wrong_clocks: u64,
     /// From the commands' own logs.
     pub(crate) acquired: u64,
     pub(crate) takeovers: u64,

@@ -46,7 +46,7 @@ impl Sky {
         match self {
             Self::Storm if chance < 50 => Fault::Status(503),
             Self::Storm if chance < 65 => Fault::CommitThenStatus(503),
-            Self::LostAnswers if request.is_conditional_put && chance < 50 => {
+            Self::LostAnswers if request.is_conditional_put && chance < 70 => {
                 lost[which % lost.len()].clone()
             }
             Self::Delays if chance < 25 => Fault::DelayBefore(delay),
