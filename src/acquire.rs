@@ -268,7 +268,7 @@ impl Contender {
         let doubted_before = self.doubt.replace(view.version.clone());
         let swapped = self.store().swap(&self.key, view.version.as_ref(), &record, patience).await;
         match swapped {
-            Ok(Swap::Won { version, .. }) => {
+            Ok(Swap::Won { version }) => {
                 self.settled();
                 if let Some(rule) = takeover {
                     note_takeover(&self.name, rule);

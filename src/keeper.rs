@@ -164,8 +164,9 @@ impl Keeper {
             if let Some(reason) = self.hold.loss() {
                 return Err(lost(&reason));
             }
-            let (nonce, now) = (self.store.nonce(), self.store.clock().now().wall);
-            let record = match renew(&self.record, self.own, payload, nonce, now) {
+            // The lease counts from here, as its record tells: not from when the write was sent.
+            let (nonce, decided) = (self.store.nonce(), self.store.clock().now());
+            let record = match renew(&self.record, self.own, payload, nonce, decided.wall) {
                 HolderDecision::Write(record) => record,
                 HolderDecision::Gone(gone) => return Err(self.lose(gone.into())),
             };
@@ -174,11 +175,11 @@ impl Keeper {
                 .attend(self.store.swap(&self.key, Some(&self.version), &record, patience))
                 .await?
             {
-                Swap::Won { version, sent } => {
+                Swap::Won { version } => {
                     (self.record, self.version) = (*record, version);
                     self.own.renewals += 1;
                     self.own.unresolved = false;
-                    if self.hold.extend(sent) {
+                    if self.hold.extend(decided) {
                         return Ok(());
                     }
                     return Err(lost(&self.hold.loss().unwrap_or(LossReason::Expired)));
@@ -226,7 +227,7 @@ impl Keeper {
             }
             let patience = self.patience(u32::MAX);
             match self.store.swap(&self.key, Some(&self.version), &record, patience).await {
-                Ok(Swap::Won { version, .. }) => {
+                Ok(Swap::Won { version }) => {
                     if record.holders.is_empty() {
                         self.memory.freed(
                             &self.key,

@@ -86,7 +86,7 @@ impl HttpService for Observer {
         let received = clock.now().boot;
         match &answer {
             Ok(response) => {
-                let now = date_of(response)
+                let now = date_of(response.headers())
                     .and_then(|date| store_clock.note(date, RESOLUTION, sent, received));
                 facts.update(|seen| {
                     seen.no_answer = None;
@@ -127,8 +127,7 @@ impl Observer {
 }
 
 /// The answer's `Date`, unless a cache or a proxy may have kept it (hazard H24).
-fn date_of(response: &HttpResponse) -> Option<Wall> {
-    let headers = response.headers();
+pub(crate) fn date_of(headers: &http::HeaderMap) -> Option<Wall> {
     if headers.contains_key(http::header::AGE) || headers.contains_key(http::header::VIA) {
         return None;
     }

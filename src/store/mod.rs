@@ -21,10 +21,12 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{Attribute, ObjectMeta, ObjectStore, PutMode, PutPayload, UpdateVersion};
 
+#[cfg(all(feature = "__fuzzing", feature = "aws"))]
+pub(crate) use connector::date_of;
 pub(crate) use facts::StoreNow;
 use request::{Failure, Requests};
 
-use crate::clock::{Boot, Clock, Moment, Wall};
+use crate::clock::{Boot, Clock, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Nonce;
 use crate::record::{Fault, MAX_BYTES, Record, RecordError};
@@ -80,13 +82,10 @@ pub(crate) enum Polled {
 /// How a write ended that may have been applied.
 #[derive(Debug)]
 pub(crate) enum Swap {
-    /// It landed.
+    /// It landed, at the first attempt or a later one: whoever wrote it counts from before the first.
     Won {
         /// What it is called now.
         version: Version,
-        /// Taken before the first attempt was sent, whichever of them landed. Later attempts carry
-        /// the first one's times, and nobody may trust the lease for longer than those say.
-        sent: Moment,
     },
     /// It did not and never will: this is there instead.
     Conflict(Box<Read>),
@@ -206,12 +205,11 @@ impl LockStore {
     ) -> Result<Swap> {
         let body = encode(record)?;
         let mut backoff = Backoff::new(RETRYING, Arc::clone(&self.rng));
-        let sent = self.clock.now();
         // Set once an attempt may have reached the store.
         let mut doubt = false;
         for attempt in 1.. {
             let failure = match self.put(key, expected, body.clone(), patience.request).await {
-                Ok(version) => return Ok(Swap::Won { version, sent }),
+                Ok(version) => return Ok(Swap::Won { version }),
                 Err(failure) => failure,
             };
             tracing::debug!(%key, attempt, ?failure, "a write was not acknowledged");
@@ -233,7 +231,7 @@ impl LockStore {
                 Ok(read) => match self.recognise(&read, expected, record.nonce) {
                     Landed::Ours(version) => {
                         telemetry::ambiguity_resolved("won");
-                        return Ok(Swap::Won { version, sent });
+                        return Ok(Swap::Won { version });
                     }
                     Landed::Other => {
                         if unclear {
@@ -295,7 +293,8 @@ impl LockStore {
             return false;
         }
         self.clock.sleep_until(resume).await;
-        true
+        // A frozen process sleeps for longer (hazard H7).
+        self.clock.now().boot < patience.until
     }
 
     async fn put(

@@ -88,6 +88,10 @@ pub enum FailKind {
     /// Nothing is written; "already exists", as object_store makes of a 409 from S3, although
     /// there may be nothing.
     BeforeConflict409,
+    /// Nothing is written; "permission denied".
+    BeforeDenied,
+    /// Nothing is written; "not supported".
+    BeforeNotSupported,
 }
 
 type Hook = dyn Fn(&Path, &PutOptions, &[u8]) + Send + Sync;
@@ -385,6 +389,13 @@ impl ObjectStore for CountingStore {
         match fail {
             Some(FailKind::BeforeGeneric) => return Err(generic("a failure before the write")),
             Some(FailKind::BeforeConflict409) => return Err(already_exists(location)),
+            Some(FailKind::BeforeDenied) => {
+                let (path, source) = (location.to_string(), "a failure on request".into());
+                return Err(Error::PermissionDenied { path, source });
+            }
+            Some(FailKind::BeforeNotSupported) => {
+                return Err(Error::NotSupported { source: "a failure on request".into() });
+            }
             _ => {}
         }
         let mut held = Held {
