@@ -63,6 +63,9 @@ mod admin;
 mod client;
 pub mod clock;
 mod error;
+#[cfg(all(feature = "__fuzzing", feature = "aws"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod handle;
 mod hold;

@@ -63,7 +63,7 @@ fn wall() -> impl Strategy<Value = Wall> {
 }
 
 proptest! {
-    #![proptest_config(cases(1024))]
+    #![proptest_config(cases(512))]
 
     #[test]
     fn an_acquisition_takes_what_nobody_holds_and_nothing_else(

@@ -2,6 +2,9 @@
 //!
 //! Failing cases are kept in `*.regressions` beside the file of the property, and tried first.
 
+#[allow(dead_code, unreachable_pub, reason = "the fuzz targets' own library")]
+#[path = "../../fuzz/src/lib.rs"]
+mod checks;
 mod decisions;
 mod made;
 mod record;

@@ -251,7 +251,7 @@ fn record(ttl: Duration) -> Record {
 
 #[test]
 fn whoever_is_let_in_comes_after_the_holder_has_stopped() {
-    let config = Config { source_file: Some(file!()), ..cases(4096) };
+    let config = Config { source_file: Some(file!()), ..cases(3000) };
     let (by_observation, by_store) = (Cell::new(0), Cell::new(0));
     let outcome = TestRunner::new(config).run(&scene(), |scene| {
         match scene.play(&record(scene.ttl)) {
@@ -268,7 +268,7 @@ fn whoever_is_let_in_comes_after_the_holder_has_stopped() {
         panic!("{failure}");
     }
     let (by_observation, by_store) = (by_observation.get(), by_store.get());
-    assert!(by_observation > 400 && by_store > 400, "{by_observation} and {by_store} of 4096");
+    assert!(by_observation > 300 && by_store > 300, "{by_observation} and {by_store} of 3000");
 }
 
 /// The worst case: the holder's clock is the slowest, everybody else's the fastest, and nothing
