@@ -27,6 +27,8 @@ pub(crate) struct Arena {
     next_user: AtomicUsize,
     /// Odd while the network is disturbed; grows with every change.
     sky: AtomicU64,
+    /// Frozen wrappers.
+    frozen: AtomicUsize,
     pub(crate) tally: Tally,
 }
 
@@ -134,6 +136,7 @@ impl Arena {
             runs: Mutex::default(),
             next_user: AtomicUsize::new(0),
             sky: AtomicU64::new(0),
+            frozen: AtomicUsize::new(0),
             tally: Tally::default(),
         }
     }
@@ -275,6 +278,10 @@ impl Arena {
         run.wrapper_out |= mischief.hits_wrapper();
         run.watchdog_out |= mischief.hits_watchdog();
         run.unguarded |= run.wrapper_out && run.watchdog_out;
+        if mischief.is_freeze() && mischief.hits_wrapper() {
+            self.frozen.fetch_add(1, Ordering::SeqCst);
+            self.sky.fetch_add(2 * u64::from(!self.backend.is_http()), Ordering::SeqCst);
+        }
         if mischief.crashes() {
             let bound = target.ttl.mul_f64(1.02) + Duration::from_millis(50) + POLL;
             section.crashed(target.user, bound, self.calm(), clock::now());
@@ -301,6 +308,7 @@ impl Arena {
             vec![run.watchdog.as_ref(), Some(&run.wrapper), run.worker.as_ref()]
         });
         if let Some(run) = self.runs().get_mut(&user) {
+            self.frozen.fetch_sub(usize::from(run.wrapper_out), Ordering::SeqCst);
             (run.wrapper_out, run.watchdog_out, run.taken) = (false, false, false);
         }
     }
@@ -342,9 +350,13 @@ impl Arena {
         let _ = self.sky.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
     }
 
-    /// Which calm this is; `None` while the network is disturbed.
+    /// Which calm this is; `None` while the store cannot be relied on: while the network is
+    /// disturbed, or somebody frozen, perhaps in the middle of a write, keeps all others from
+    /// writing to a directory.
     fn calm(&self) -> Option<u64> {
-        Some(self.sky.load(Ordering::SeqCst)).filter(|sky| sky.is_multiple_of(2))
+        let writers_wait = !self.backend.is_http() && self.frozen.load(Ordering::SeqCst) > 0;
+        let sky = self.sky.load(Ordering::SeqCst);
+        (sky.is_multiple_of(2) && !writers_wait).then_some(sky)
     }
 
     /// The store has come back empty, and cannot be reached yet.
