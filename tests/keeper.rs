@@ -490,3 +490,106 @@ async fn a_store_that_cannot_write_conditionally_is_asked_once() {
     assert_eq!(error.kind(), ErrorKind::UnfitStore);
     assert_eq!(world.objects.counts().writes(), 1);
 }
+
+// ------------------------------------------------- a store that nobody can connect to for a while
+
+/// A port that is ours for the whole test, whether or not anybody listens on it at the moment.
+struct Port {
+    _kept: tokio::net::TcpSocket,
+    address: std::net::SocketAddr,
+}
+
+impl Port {
+    fn new() -> Self {
+        let socket = reusable();
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("binds");
+        let address = socket.local_addr().expect("is bound");
+        Self { _kept: socket, address }
+    }
+
+    fn url(&self) -> String {
+        let Self { address, .. } = self;
+        format!(
+            "s3://locks?aws_endpoint=http://{address}&aws_allow_http=true&aws_access_key_id=a\
+             &aws_secret_access_key=b"
+        )
+    }
+
+    /// A store that has nothing and takes every write, until it is dropped.
+    fn serve(&self) -> tokio::task::JoinSet<()> {
+        let socket = reusable();
+        socket.bind(self.address).expect("binds");
+        let listener = socket.listen(16).expect("listens");
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("accepts");
+                answer(stream).await.expect("answers");
+            }
+        });
+        serving
+    }
+}
+
+fn reusable() -> tokio::net::TcpSocket {
+    let socket = tokio::net::TcpSocket::new_v4().expect("is made");
+    socket.set_reuseport(true).expect("is set");
+    socket
+}
+
+async fn answer(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut request = Vec::new();
+    let body = loop {
+        if let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        stream.read_buf(&mut request).await?;
+    };
+    let head = String::from_utf8_lossy(&request[..body]).to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+    let length: usize = length.map_or(0, |length| length.parse().expect("is a number"));
+    while request.len() < body + length {
+        stream.read_buf(&mut request).await?;
+    }
+    let status = if head.starts_with("put") { "200 OK\r\nETag: \"1\"" } else { "404 Not Found" };
+    let rest = "Date: Sat, 21 Nov 2026 06:30:20 GMT\r\nContent-Length: 0\r\nConnection: close";
+    stream.write_all(format!("HTTP/1.1 {status}\r\n{rest}\r\n\r\n").as_bytes()).await?;
+    stream.shutdown().await
+}
+
+async fn stop(mut serving: tokio::task::JoinSet<()>) {
+    serving.shutdown().await;
+}
+
+async fn acquire_at(port: &Port, ttl: Duration) -> LockGuard {
+    let store = Store::builder(port.url()).check_preconditions(false);
+    let lock = store.open().await.expect("opens").lock("x").ttl(ttl).keeper(false);
+    lock.acquire().await.expect("acquires")
+}
+
+#[tokio::test]
+async fn a_release_waits_for_a_store_that_comes_back() {
+    let port = Port::new();
+    let serving = port.serve();
+    let guard = acquire_at(&port, TTL).await;
+    let watch = guard.watch();
+    stop(serving).await;
+    // Cannot have been applied, and is not tried again for its caller's sake alone.
+    let error = guard.renew().await.expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("no connection"), "{error}");
+    let releasing = tokio::spawn(guard.release());
+    eventually("the release has begun", || watch.status().phase == LeasePhase::Released).await;
+    let _serving = port.serve();
+    assert_eq!(releasing.await.expect("no panic").expect("releases"), Release::Released);
+}
+
+#[tokio::test]
+async fn a_release_that_reaches_nobody_is_not_confirmed() {
+    let port = Port::new();
+    let serving = port.serve();
+    let guard = acquire_at(&port, SECOND).await;
+    stop(serving).await;
+    assert_eq!(guard.release().await.expect("gives up"), Release::Unconfirmed);
+}

@@ -341,6 +341,11 @@ impl LockStore {
         self.time.ask(self, limit).await
     }
 
+    /// Whether asking for the store's time costs no request.
+    pub(crate) fn time_is_free(&self) -> bool {
+        self.time.is_free()
+    }
+
     /// The store's time at a read, as far as it costs nothing to find out.
     pub(crate) async fn time_to_show(&self, read: &Read, limit: Duration) -> Option<StoreNow> {
         match read.now {
@@ -426,4 +431,61 @@ fn plausible(meta: &ObjectMeta) -> Option<Wall> {
     const YEAR_2000: Wall = Wall::from_micros(946_684_800_000_000);
     let stamp = Wall::from_micros(meta.last_modified.timestamp_micros());
     (stamp > YEAR_2000).then_some(stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn version(e_tag: Option<&str>, version: Option<&str>) -> Version {
+        Version { e_tag: e_tag.map(str::to_owned), version: version.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_version_is_another_by_whatever_both_tell() {
+        let both = version(Some("a"), Some("1"));
+        for same in [both.clone(), version(Some("a"), None), version(None, Some("1"))] {
+            assert!(both.is(&same) && same.is(&both), "{same:?}");
+        }
+        for other in [
+            version(Some("b"), Some("1")),
+            version(Some("a"), Some("2")),
+            version(Some("b"), Some("2")),
+            version(Some("b"), None),
+            version(None, Some("2")),
+            // Nothing to compare proves nothing.
+            version(None, None),
+        ] {
+            assert!(!both.is(&other) && !other.is(&both), "{other:?}");
+        }
+        assert!(!version(Some("a"), None).is(&version(None, Some("1"))));
+    }
+
+    #[test]
+    fn a_condition_carries_the_e_tag_and_the_version() {
+        let condition = UpdateVersion::from(version(Some("a"), Some("1")));
+        assert_eq!(
+            (condition.e_tag.as_deref(), condition.version.as_deref()),
+            (Some("a"), Some("1"))
+        );
+    }
+
+    #[test]
+    fn stamps_from_before_there_were_such_stores_are_none() {
+        let stamped = |seconds| {
+            plausible(&ObjectMeta {
+                location: Path::from("x"),
+                last_modified: DateTime::from_timestamp(seconds, 0).unwrap(),
+                size: 0,
+                e_tag: None,
+                version: None,
+            })
+        };
+        assert_eq!(stamped(0), None);
+        assert_eq!(stamped(946_684_800), None);
+        assert_eq!(stamped(946_684_801), Some(Wall::from_micros(946_684_801_000_000)));
+        assert_eq!(stamped(-1), None);
+    }
 }
