@@ -296,3 +296,20 @@ pub(super) async fn probe_time(store: &LockStore, limit: Duration) -> Option<Sto
         at: received,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_carried_on_bounds_the_time_of_a_store_whose_clock_differs_by_13_percent() {
+        let (stamp, at) = (Wall::from_micros(1_795_000_000_000_000), Boot::new(PROBE_LASTS));
+        let probe = LastProbe::default();
+        *probe.last.lock().unwrap() = Some(StoreNow { at_least: stamp, at_most: stamp, at });
+        let passed = PROBE_LASTS - Duration::from_millis(1);
+        let now = probe.carried_to(at.plus(passed)).unwrap();
+        assert!(now.at_least <= stamp.plus(passed.mul_f64(0.9 / 1.02)), "{now:?}");
+        assert!(now.at_most >= stamp.plus(passed.mul_f64(1.02 / 0.9)), "{now:?}");
+        assert_eq!(probe.carried_to(at.plus(PROBE_LASTS)), None);
+    }
+}
