@@ -292,7 +292,13 @@ impl World {
         true
     }
 
+    /// Somebody sets the wall clock. Only forward where the machine is also frozen at some time: a
+    /// pause that neither clock counts is outside the promise.
     pub(crate) fn jump(&mut self, process: usize, micros: i64) {
+        let is_frozen_once = self.plan.faults.iter().any(
+            |fault| matches!(fault.what, What::Freeze { process: whose, .. } if whose == process),
+        );
+        let micros = if is_frozen_once { micros.abs() } else { micros };
         self.machines[process].dial.jump(micros);
         self.machines[process].disturbed = Some(self.now);
         self.counts.add("wall clock jumps");
