@@ -311,6 +311,10 @@ impl Chaos {
             println!("no violation{}", if interrupted { ", but interrupted" } else { "" });
             return if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
         }
+        if self.sabotage.is_some() {
+            // As it should be: there is nothing to look for.
+            return ExitCode::FAILURE;
+        }
         println!(
             "{} violations; the commands' last logs are in {}",
             wrong.len(),
