@@ -90,7 +90,11 @@ impl Setting<'_> {
         let mut rng = Rng::with_seed(seed);
         while !self.over.load(Ordering::SeqCst) {
             let user = self.arena.begins(section);
-            let plan = Plan::draw(self.arena.backend, &mut rng);
+            let mut plan = Plan::draw(self.arena.backend, &mut rng);
+            if self.sabotage.is_some() {
+                // Long enough to be there when the next one comes.
+                plan.hold = plan.ttl * 3;
+            }
             if let Err(error) = self.once(section, user, &plan) {
                 self.arena.tally.violation(format!("{user} could not be run: {error}"));
                 return;

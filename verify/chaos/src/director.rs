@@ -135,8 +135,9 @@ impl<'a> Director<'a> {
         rng: &mut Rng,
         frozen: &mut Vec<Frozen>,
     ) -> Option<Duration> {
-        // Some hit those who wait.
-        let anybody = matches!(mischief, Mischief::KillWrapper | Mischief::FreezeWrapper);
+        // Some hit those who wait, where more than one thing is done.
+        let anybody = matches!(mischief, Mischief::KillWrapper | Mischief::FreezeWrapper)
+            && self.mischief.len() > 1;
         let holding = !anybody || rng.u8(..4) > 0;
         let target = self.arena.target(holding, rng.usize(..))?;
         if !self.arena.strike(target, mischief) {

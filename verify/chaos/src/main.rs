@@ -79,7 +79,7 @@ struct Chaos {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Takes the lock out of play: the run must then fail
+    /// Takes a part of the lock out of play: the run must then fail, and ends when it does
     #[arg(long, value_enum)]
     sabotage: Option<Sabotage>,
 
@@ -241,12 +241,16 @@ impl Chaos {
         })
     }
 
-    /// Until the time is up or somebody types ^C.
+    /// Until the time is up, somebody types ^C, or sabotage is found out.
     fn watch(&self, settings: &[Setting<'_>], time: Duration, interrupted: &AtomicBool) {
         let (mut last, mut stall) = (clock::now(), Duration::ZERO);
         let (mut reap, mut tell) = (last, last + Duration::from_secs(60));
         let end = last + time;
-        while last < end && !interrupted.load(Ordering::SeqCst) {
+        let found_out = || {
+            let mut sections = settings.iter().flat_map(|setting| setting.arena.sections());
+            self.sabotage.is_some() && sections.any(|section| section.seen.overlaps > 0)
+        };
+        while last < end && !interrupted.load(Ordering::SeqCst) && !found_out() {
             std::thread::sleep(Duration::from_millis(20));
             let now = clock::now();
             stall = stall.max(now - last);
