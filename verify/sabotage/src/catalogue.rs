@@ -55,8 +55,8 @@ pub(crate) const ALL: &[Sabotage] = &[
             ),
             edit(
                 "src/keeper.rs",
-                "if self.hold.extend(sent) {",
-                "if { let _ = sent; self.hold.extend(self.store.clock().now()) } {",
+                "if self.hold.extend(decided) {",
+                "if self.hold.extend(self.store.clock().now()) {",
             ),
         ],
     ),
@@ -81,9 +81,9 @@ pub(crate) const ALL: &[Sabotage] = &[
             ),
             edit(
                 "src/keeper.rs",
-                "let (nonce, now) = (self.store.nonce(), self.store.clock().now().wall);",
+                "let (nonce, decided) = (self.store.nonce(), self.store.clock().now());",
                 "let nonce = self.own.id.to_string().replace('-', \"\").parse();
-            let (nonce, now) = (nonce.expect(\"is hexadecimal\"), self.store.clock().now().wall);",
+            let (nonce, decided) = (nonce.expect(\"is hexadecimal\"), self.store.clock().now());",
             ),
         ],
     ),
@@ -125,10 +125,10 @@ pub(crate) const ALL: &[Sabotage] = &[
             "                Swap::Conflict(read) if matches!(read.content, Content::Absent) => {
                     let patience = self.patience(1);
                     let made = self.store.swap(&self.key, None, &record, patience).await?;
-                    if let Swap::Won { version, sent } = made {
+                    if let Swap::Won { version } = made {
                         (self.record, self.version) = (*record, version);
                         self.own.renewals += 1;
-                        self.hold.extend(sent);
+                        self.hold.extend(decided);
                         return Ok(());
                     }
                 }
