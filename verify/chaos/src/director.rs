@@ -40,6 +40,7 @@ pub(crate) struct Director<'a> {
 #[derive(Debug)]
 struct Frozen {
     user: usize,
+    /// Mostly: that is when its late work must be refused.
     worker_first: bool,
     /// Not before that …
     earliest: Instant,
@@ -189,7 +190,7 @@ fn freeze(mischief: Mischief, target: Target, rng: &mut Rng) -> Frozen {
         }
         _ => (now + target.ttl, now + target.ttl * FROZEN.0 + FROZEN.1),
     };
-    Frozen { user: target.user, worker_first: rng.bool(), earliest, latest }
+    Frozen { user: target.user, worker_first: rng.u8(..5) > 0, earliest, latest }
 }
 
 /// Every one of `all` comes once before one comes again.

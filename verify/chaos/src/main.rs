@@ -308,6 +308,9 @@ impl Chaos {
                 wrong.extend(missing.map(|what| format!("{name}: proves nothing: {what}")));
             }
         }
+        if !interrupted && !results.iter().any(Outcome::refused_stale_work) {
+            wrong.push("proves nothing: no stale work".to_owned());
+        }
         for text in &wrong {
             println!("VIOLATION {text}");
         }
