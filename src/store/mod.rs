@@ -463,6 +463,27 @@ mod tests {
         assert!(!version(Some("a"), None).is(&version(None, Some("1"))));
     }
 
+    fn opened(url: Option<&str>) -> LockStore {
+        let opening = open::Opening {
+            clock: Arc::new(crate::clock::SystemClock),
+            rng: Arc::new(crate::rng::SystemRandomness),
+            options: std::collections::BTreeMap::new(),
+            prefix: None,
+            check: false,
+        };
+        let opened = match url {
+            Some(url) => open::url(url, opening),
+            None => open::object_store(Arc::new(object_store::memory::InMemory::new()), opening),
+        };
+        opened.unwrap().0
+    }
+
+    #[test]
+    fn whole_seconds_and_several_machines_need_a_margin() {
+        assert_eq!(opened(None).time_margin(), Duration::from_secs(3));
+        assert_eq!(opened(Some("memory:///")).time_margin(), Duration::ZERO);
+    }
+
     #[test]
     fn a_condition_carries_the_e_tag_and_the_version() {
         let condition = UpdateVersion::from(version(Some("a"), Some("1")));
