@@ -61,6 +61,8 @@ pub(crate) enum Weather {
     Mute,
     /// The store refuses with 429 or 503, so many in a hundred.
     Storm(u32),
+    /// The store denies access.
+    Denied,
     /// Answers turn into 5xx after the commit, so many in a hundred.
     Flaky(u32),
     /// Requests need up to so much longer to arrive.
@@ -200,12 +202,13 @@ fn jump(plan: &Plan, rng: &mut SmallRng) -> i64 {
 
 fn weather(plan: &Plan, rng: &mut SmallRng) -> What {
     let process = rng.chance(60).then(|| rng.below(plan.processes.len()));
-    let weather = match rng.below(6) {
+    let weather = match rng.below(7) {
         0 => Weather::Cut,
         1 => Weather::Mute,
         2 => Weather::Storm(rng.one_of(&[30, 70, 100])),
         3 => Weather::Flaky(rng.one_of(&[20, 60, 100])),
         4 => Weather::Slow(length(plan, rng)),
+        5 => Weather::Denied,
         _ => Weather::Twice(rng.one_of(&[30, 100])),
     };
     What::Weather { process, length: length(plan, rng), weather }

@@ -4,7 +4,7 @@
 //! run at rates of their own and show times of their own; the store answers late, twice, wrongly or
 //! not at all; processes crash, pause and freeze, people delete records and operators break leases.
 //! All of it follows from one number, the seed: the same seed gives the same run to the last event.
-//! A [referee](referee) who sees everything checks from outside what `docs/PROTOCOL.md` promises.
+//! A referee who sees everything checks from outside what `docs/PROTOCOL.md` promises.
 //!
 //! **Rates of clocks.** The promise holds while rates differ by less than 13 %. A run draws a slowest
 //! rate from 0.92 to 0.956 and a fastest 1.13 times that, so at most 1.08, and puts every process's
@@ -40,7 +40,7 @@ mod world;
 
 pub use counts::Counts;
 pub use referee::Violation;
-pub use report::{NEVER_IN_SHORT_RUNS, missing, table};
+pub use report::{missing, table};
 pub use shrink::{Shrunk, shrink};
 pub use sim::{Outcome, run};
 pub use svg::draw;

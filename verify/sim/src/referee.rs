@@ -96,7 +96,6 @@ struct Tenancy {
 struct GuardCase {
     lock: usize,
     process: usize,
-    call: usize,
     user: usize,
     id: HolderId,
     ttl: Duration,

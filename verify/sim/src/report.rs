@@ -34,6 +34,7 @@ const SOMETIMES: &[&str] = &[
     "outages",
     "storms of errors",
     "slow times",
+    "times of denied access",
     "times of repetition",
     "crashes",
     "pauses",
@@ -55,9 +56,6 @@ const SOMETIMES: &[&str] = &[
     "leaselock_renewals_total",
     "leaselock_at_risk_total",
 ];
-
-/// Rare things, which a run of fewer than some thousand seeds may miss.
-pub const NEVER_IN_SHORT_RUNS: &[&str] = &["leaselock_takeovers_total wall_clock"];
 
 /// What should have happened and did not.
 pub fn missing(counts: &Counts) -> Vec<&'static str> {

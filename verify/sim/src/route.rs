@@ -90,6 +90,7 @@ impl Route {
         let fate = match weather {
             Weather::Cut => Fate::Lost,
             Weather::Mute => Fate::Unanswered,
+            Weather::Denied => Fate::Before(Failure::Denied),
             Weather::Storm(percent) if rng.chance(percent) => Fate::Before(Failure::Generic),
             Weather::Flaky(percent) if rng.chance(percent) => Fate::After(Failure::Generic),
             Weather::Slow(most) => Fate::Late(rng.up_to(most)),

@@ -537,6 +537,7 @@ impl World {
         self.counts.add(match weather {
             Weather::Cut | Weather::Mute => "outages",
             Weather::Storm(_) | Weather::Flaky(_) => "storms of errors",
+            Weather::Denied => "times of denied access",
             Weather::Slow(_) => "slow times",
             Weather::Twice(_) => "times of repetition",
         });

@@ -45,7 +45,6 @@ impl Referee {
         self.guards.push(GuardCase {
             lock,
             process,
-            call,
             user,
             id,
             ttl,
