@@ -69,7 +69,6 @@ impl Keeper {
     /// Keeps the lease until the guard is gone. What is under way is boxed: a keeper rests most of
     /// its life, and there may be thousands.
     pub(crate) async fn run(mut self) {
-        let _stopped = EndOnDrop(Arc::clone(&self.hold));
         let clock = Arc::clone(self.store.clock());
         let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store.rng()));
         let mut renew_at = self.next_renewal();
@@ -301,11 +300,9 @@ pub(crate) fn lost(reason: &LossReason) -> Error {
     Error::new(ErrorKind::Lost, format!("the lease is lost: {reason}"))
 }
 
-/// A lease must not seem to be kept by a keeper that is gone.
-struct EndOnDrop(Arc<Hold>);
-
-impl Drop for EndOnDrop {
+/// A lease must not seem to be kept by a keeper that is gone, even if it never ran.
+impl Drop for Keeper {
     fn drop(&mut self) {
-        self.0.end(LossReason::KeeperStopped);
+        self.hold.end(LossReason::KeeperStopped);
     }
 }

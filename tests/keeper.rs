@@ -328,7 +328,7 @@ struct Ticking(ManualClock);
 impl Clock for Ticking {
     fn now(&self) -> Moment {
         let now = self.0.now();
-        self.0.advance(Duration::from_millis(500));
+        self.0.advance(Duration::from_millis(10));
         now
     }
 
