@@ -185,6 +185,24 @@ async fn a_keeper_that_is_dropped_with_its_runtime_ends_the_lease() {
     assert_eq!(guard.renew().await.expect_err("nobody is there").kind(), ErrorKind::Lost);
 }
 
+#[tokio::test]
+async fn a_watch_tells_of_every_renewal_the_warning_and_the_end() {
+    let world = World::new();
+    let guard = world.acquire_quietly().await;
+    let mut watch = guard.watch();
+    assert!(watch.changed().now_or_never().is_none());
+    guard.renew().await.expect("renews");
+    assert_eq!(watch.changed().await.renewals, 1);
+    world.clock.advance(TTL / 2);
+    assert_eq!(watch.status().phase, LeasePhase::AtRisk);
+    assert_eq!(watch.changed().await.phase, LeasePhase::AtRisk);
+    world.clock.advance(TTL);
+    assert!(!guard.is_held());
+    assert_eq!(watch.changed().await.phase, LeasePhase::Lost(LossReason::Expired));
+    drop(guard);
+    assert!(watch.changed().now_or_never().is_none(), "nothing comes after the end");
+}
+
 // ------------------------------------------------------------------------------------- renewals
 
 #[tokio::test]
@@ -404,17 +422,58 @@ async fn a_release_outlasts_a_store_that_does_not_answer_for_a_while() {
 
 #[tokio::test]
 async fn a_release_is_tried_until_the_lease_ends_and_no_longer() {
+    for reads_fail in [false, true] {
+        let world = World::new();
+        let guard = world.acquire().await;
+        let began = world.clock.now().boot;
+        let last = Arc::new(Mutex::new(began));
+        let (seen, clock) = (Arc::clone(&last), world.clock.clone());
+        world.objects.on_put(move |_, _, _| *seen.lock().expect("no panic") = clock.now().boot);
+        world.objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+        world.objects.fail_gets(reads_fail);
+        let released = world.passing(guard.release()).await;
+        assert_eq!(released.expect("gives up"), Release::Unconfirmed);
+        let took = world.clock.now().boot.since(began);
+        assert!(took > TTL / 10 * 7 && took < TTL / 10 * 9 + SECOND, "{took:?}");
+        let last = last.lock().expect("no panic").since(began);
+        assert!(last < TTL / 10 * 9, "{last:?}");
+        let counts = world.objects.counts();
+        assert!(counts.gets >= 10, "goes on asking: {counts:?}");
+        assert_eq!(counts.writes() == 1, reads_fail, "unread, it may have landed: {counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_release_whose_turn_comes_after_the_lease_writes_nothing() {
+    let world = World::new();
+    let guard = world.acquire_quietly().await;
+    world.clock.advance(Duration::from_secs(24));
+    world.objects.hold_puts();
+    // The command stays with the keeper when nobody waits for its answer.
+    assert!(guard.renew().now_or_never().is_none());
+    world.objects.wait_for_held(1).await;
+    let releasing = tokio::spawn(guard.release());
+    world.pass(Duration::from_secs(6)).await;
+    let released = releasing.await.expect("no panic");
+    assert_eq!(released.expect("is too late"), Release::Unconfirmed);
+    assert_eq!(world.objects.counts().writes(), 1, "the renewal");
+}
+
+#[tokio::test]
+async fn a_release_that_landed_unheard_is_recognised_behind_a_successor() {
     let world = World::new();
     let guard = world.acquire().await;
-    let began = world.clock.now().boot;
-    let last = Arc::new(Mutex::new(began));
-    let (seen, clock) = (Arc::clone(&last), world.clock.clone());
-    world.objects.on_put(move |_, _, _| *seen.lock().expect("no panic") = clock.now().boot);
-    world.objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
-    let released = world.passing(guard.release()).await;
-    assert_eq!(released.expect("gives up"), Release::Unconfirmed);
-    let last = last.lock().expect("no panic").since(began);
-    assert!(last > TTL / 10 * 7 && last < TTL / 10 * 9, "{last:?}");
+    world.objects.fail_next_puts(1, FailKind::AfterGeneric);
+    world.objects.fail_gets(true);
+    let releasing = tokio::spawn(guard.release());
+    breathe().await;
+    // The successor is on the same store, but not behind the same network.
+    let store = Store::from_object_store(Arc::clone(&world.raw) as _).check_preconditions(false);
+    let store = store.open().await.expect("opens");
+    let _successor = store.lock("x").acquire().await.expect("is free");
+    world.objects.fail_gets(false);
+    let released = world.passing(releasing).await.expect("no panic");
+    assert_eq!(released.expect("has landed"), Release::Released);
 }
 
 #[tokio::test]
@@ -479,6 +538,37 @@ async fn whoever_comes_second_sees_the_first_and_writes_no_more() {
         let counts = world.objects.counts();
         assert_eq!((counts.writes(), counts.gets), (2, 3), "one look each, one at the winner");
     }
+}
+
+#[tokio::test]
+async fn a_write_that_a_rivals_has_overtaken_is_not_sent_again() {
+    let world = World::new();
+    let raw = Arc::clone(&world.raw);
+    let rival = include_bytes!("golden/held.json");
+    world.objects.on_put(move |_, _, _| {
+        let body = rival.to_vec().into();
+        raw.put(&"x.lock".into(), body).now_or_never().expect("at once").expect("is written");
+    });
+    world.objects.fail_next_puts(1, FailKind::BeforeGeneric);
+    let lock = world.lock().await;
+    assert!(matches!(lock.try_acquire().await.expect("is answered"), Attempt::Held(_)));
+    assert_eq!(world.objects.counts().writes(), 1);
+}
+
+#[tokio::test]
+async fn a_record_that_would_grow_too_large_is_not_written() {
+    let world = World::new();
+    let free = include_str!("golden/free.json");
+    let mut document: serde_json::Value = serde_json::from_str(free).expect("is JSON");
+    document["from_the_future"] = "x".repeat(60_000).into();
+    let body = document.to_string().into_bytes();
+    world.raw.put(&"x.lock".into(), body.clone().into()).await.expect("writes");
+    let payload = Payload::from_serialize(&"y".repeat(16_000)).expect("is small");
+    let lock = world.lock().await;
+    let error = lock.clone().payload(payload).acquire().await.expect_err("is too large");
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error:?}");
+    assert_eq!(world.objects.counts().writes(), 0);
+    let _guard = lock.acquire().await.expect("is small enough without");
 }
 
 #[tokio::test]

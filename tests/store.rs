@@ -4,11 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use leaselock::clock::{Clock, SystemClock};
 use leaselock::{Attempt, ErrorKind, Lock, LockState, Release, Runtime, Store, StoreBuilder};
 use leaselock_test_support::clock::ManualClock;
 use leaselock_test_support::counting::CountingStore;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
 
 const TTL: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -125,4 +133,136 @@ async fn a_listing_names_the_locks_below_a_prefix() {
     let mut some = listed("etl/").await.expect("lists");
     some.sort();
     assert_eq!(some, names[1..]);
+}
+
+/// What some servers do that speak a protocol nearly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quirk {
+    /// Answers a conditional read in full, whatever the condition.
+    IgnoresIfNoneMatch,
+    /// Answers every read with "not modified".
+    NeverModified,
+    /// Acknowledges writes of records without telling what they are called.
+    NoETag,
+}
+
+#[derive(Debug)]
+struct Quirky(InMemory, Quirk);
+
+impl std::fmt::Display for Quirky {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.1)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Quirky {
+    async fn get_opts(
+        &self,
+        at: &Path,
+        mut options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        match self.1 {
+            Quirk::IgnoresIfNoneMatch => options.if_none_match = None,
+            Quirk::NeverModified => {
+                let (path, source) = (at.to_string(), "as always".into());
+                return Err(object_store::Error::NotModified { path, source });
+            }
+            Quirk::NoETag => {}
+        }
+        self.0.get_opts(at, options).await
+    }
+
+    async fn put_opts(
+        &self,
+        at: &Path,
+        body: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let mut result = self.0.put_opts(at, body, options).await?;
+        if self.1 == Quirk::NoETag && at.as_ref().ends_with(".lock") {
+            (result.e_tag, result.version) = (None, None);
+        }
+        Ok(result)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(at, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.0.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}
+
+async fn quirky(quirk: Quirk, clock: &ManualClock) -> Store {
+    Store::from_object_store(Arc::new(Quirky(InMemory::new(), quirk)))
+        .check_preconditions(false)
+        .clock(Arc::new(clock.clone()))
+        .runtime(Runtime::Current)
+        .open()
+        .await
+        .expect("opens")
+}
+
+#[tokio::test]
+async fn a_full_answer_with_the_version_known_is_no_change() {
+    let clock = ManualClock::new();
+    let store = quirky(Quirk::IgnoresIfNoneMatch, &clock).await;
+    let guard = store.lock("x").ttl(TTL).keeper(false).acquire().await.expect("acquires");
+    std::mem::forget(guard);
+    let began = clock.now().boot;
+    let waiter = store.lock("x").ttl(TTL).store_clock(false);
+    let waiting = tokio::spawn(async move { waiter.acquire().await });
+    while !waiting.is_finished() {
+        clock.advance(SECOND / 10);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(waiting.await.expect("no panic").is_ok());
+    let waited = clock.now().boot.since(began);
+    assert!(waited >= Duration::from_millis(30_650) && waited < TTL + SECOND, "{waited:?}");
+}
+
+#[tokio::test]
+async fn nothing_read_is_not_taken_for_nothing_there() {
+    let store = quirky(Quirk::NeverModified, &ManualClock::new()).await;
+    let error = store.lock("x").try_acquire().await.expect_err("makes no sense");
+    assert_eq!(error.kind(), ErrorKind::UnfitStore, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_write_without_a_name_is_read_back() {
+    let clock = ManualClock::new();
+    let store = quirky(Quirk::NoETag, &clock).await;
+    let guard = store.lock("x").acquire().await.expect("acquires");
+    guard.renew().await.expect("renews");
+    assert!(held(&store.lock("x")).await);
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    assert!(!held(&store.lock("x")).await);
 }
