@@ -350,14 +350,18 @@ impl Hold {
         self.state.borrow().is_live()
     }
 
-    /// The next time at which time itself changes something, as far as the monotonic clock knows.
+    /// The next time at which time itself changes something, if no clock is set until then. By
+    /// whichever clock has moved further: after a freeze of the monotonic one its own deadline comes
+    /// later than the lease ends (hazard H7).
     pub(crate) fn next_event(&self) -> Boot {
-        let state = self.state.borrow();
-        let deadline = self.boot_deadline(&state);
-        match state.phase {
-            LeasePhase::Held => deadline.min(state.sent.boot.plus(self.at_risk_after)),
-            _ => deadline,
-        }
+        let (state, now) = (self.state.borrow(), self.clock.now());
+        let left = match state.phase {
+            LeasePhase::Held => self
+                .time_left(&state, now)
+                .min(self.at_risk_after.saturating_sub(now.since(state.sent))),
+            _ => self.time_left(&state, now),
+        };
+        now.boot.plus(left)
     }
 
     /// When the lease on record ends for its holder, whatever the guard says: no write of this

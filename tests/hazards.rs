@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use leaselock::clock::Clock as _;
 use leaselock::{
     Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Release, Runtime, Store,
@@ -222,6 +223,24 @@ async fn h7_a_machine_whose_monotonic_clock_was_frozen_too_is_caught_by_its_wall
     let guard = world.acquire().await;
     world.clock.move_wall(27_000_000);
     assert!(!guard.is_held());
+}
+
+/// The keeper looks at the clocks every second: that alone would be too late for a short lease.
+#[tokio::test]
+async fn h7_the_end_of_a_lease_is_told_in_time_although_the_monotonic_clock_lags_behind() {
+    let world = World::new();
+    let lock = world.lock().await.ttl(4 * SECOND).keeper(false);
+    let guard = lock.acquire().await.expect("acquires");
+    let mut lost = Box::pin(guard.lost());
+    breathe().await;
+    world.clock.move_wall(1_500_000);
+    world.pass(SECOND).await;
+    world.clock.advance(Duration::from_millis(1_090));
+    breathe().await;
+    assert!((&mut lost).now_or_never().is_none(), "3.59 of 3.6 s have passed");
+    world.clock.advance(Duration::from_millis(10));
+    breathe().await;
+    assert_eq!(lost.now_or_never(), Some(LossReason::Expired));
 }
 
 #[tokio::test]
