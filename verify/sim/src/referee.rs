@@ -118,6 +118,8 @@ struct CallCase {
     incarnation: u32,
     user: usize,
     mode: Mode,
+    /// Its hold may end before it has begun: a lock lost to such a limit is left to expire.
+    limited: bool,
     began: Time,
     state: CallState,
 }

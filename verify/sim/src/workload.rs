@@ -87,7 +87,8 @@ impl User {
 
     /// Without faults everybody gets every lock and can give it back.
     async fn last_round(&mut self, which: usize) {
-        let terms = Terms { lock: self.lock(which), ttl: self.ttl(), manual: false };
+        let terms =
+            Terms { lock: self.lock(which), ttl: self.ttl(), manual: false, limited: false };
         match self.ask(&terms, which, Mode::Forever).await {
             Some(guard) => {
                 let number = guard.number;
@@ -118,7 +119,7 @@ impl User {
 
     /// Asks for a lock.
     async fn ask(&mut self, terms: &Terms, which: usize, mode: Mode) -> Option<Held> {
-        let call = self.begin(which, mode);
+        let call = self.begin(which, mode, terms.limited);
         let lock = terms.lock.clone().owner(format!("c{call}"));
         let limit = self.patience();
         let clock = self.clock.clone();
@@ -147,12 +148,12 @@ impl User {
         None
     }
 
-    fn begin(&self, which: usize, mode: Mode) -> usize {
+    fn begin(&self, which: usize, mode: Mode, limited: bool) -> usize {
         let (process, incarnation, user) = (self.process, self.incarnation, self.number);
         self.tell(|world| {
             world.note(Some(process), Kind::Waiting, || format!("u{user} asks, {mode:?}"));
             let now = world.now;
-            world.referee.call_begins(now, which, process, incarnation, user, mode)
+            world.referee.call_begins(now, which, process, incarnation, user, (mode, limited))
         })
     }
 
@@ -325,20 +326,23 @@ impl User {
         let ttl = self.ttl();
         let rng = &mut self.rng;
         let manual = rng.chance(habits.manual);
+        let mut limited = false;
         let mut lock = self.store.lock(Plan::name(which)).ttl(ttl);
         lock = lock.keeper(!manual).store_clock(rng.chance(habits.store_clock));
         if rng.chance(habits.min_hold) {
             lock = lock.min_hold(rng.up_to(ttl));
         } else if rng.chance(habits.max_hold) {
+            limited = true;
             lock = lock.max_hold(rng.between(ttl / 10, ttl * 2));
         }
         if rng.chance(habits.progress) {
+            limited = true;
             lock = lock.progress_within(rng.between(ttl / 4, ttl * 2));
         }
         if let Some(skew) = habits.max_skew {
             lock = lock.trust_wall_clock(skew);
         }
-        Terms { lock, ttl, manual }
+        Terms { lock, ttl, manual, limited }
     }
 
     fn lock(&self, which: usize) -> Lock {
@@ -398,6 +402,7 @@ struct Terms {
     lock: Lock,
     ttl: Duration,
     manual: bool,
+    limited: bool,
 }
 
 struct Held {

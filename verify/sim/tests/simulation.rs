@@ -5,8 +5,9 @@ use std::process::Command;
 
 use leaselock_sim::{Counts, Options, Outcome, Sabotage, draw, missing, run, shrink};
 
-/// Seeds that have once shown a fault of the library.
-const REGRESSIONS: &[u64] = &[19, 40, 121, 145, 168, 216, 255, 321, 410, 413, 448, 454, 530];
+/// Seeds that have once shown a fault of the library: a lease's end that was told late (10,108), and
+/// stores' times that were carried on for too long (the others).
+const REGRESSIONS: &[u64] = &[40, 10_108];
 
 fn first_violation(seeds: u64, options: &Options) -> Option<Outcome> {
     (0..seeds).map(|seed| run(seed, options)).find(|outcome| outcome.violation.is_some())

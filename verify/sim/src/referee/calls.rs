@@ -40,11 +40,12 @@ impl Referee {
         process: usize,
         incarnation: u32,
         user: usize,
-        mode: Mode,
+        (mode, limited): (Mode, bool),
     ) -> usize {
         self.locks[lock].recording.add(user, Seen::Acquiring);
         let state = CallState::Pending;
-        self.calls.push(CallCase { lock, process, incarnation, user, mode, began: now, state });
+        let case = CallCase { lock, process, incarnation, user, mode, limited, began: now, state };
+        self.calls.push(case);
         self.calls.len() - 1
     }
 
@@ -223,6 +224,12 @@ impl Referee {
             CallState::Dead => return,
         };
         let troubled = machine.troubled.max(machine.disturbed.unwrap_or_default());
+        // Undoing goes on for about as long as the lease lasts, and then leaves it to expire.
+        let patience = lease.ttl.mul_f64(0.9);
+        let unending = matches!(call.state, CallState::GivenUp(at) if troubled > at + patience);
+        if call.limited || unending {
+            return;
+        }
         if machine.state == State::Paused || troubled > since {
             if now < since + self.ttl {
                 self.watch_orphan(now.max(troubled), lock, id, events);
