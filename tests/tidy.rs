@@ -105,3 +105,9 @@ fn the_command_uses_the_public_interface_only() {
     let private = ["leaselock::store", "leaselock::keeper", "leaselock::hold", "object_store::"];
     assert_eq!(offenders("cli/src", &private, &[]), [""; 0]);
 }
+
+#[test]
+fn the_model_knows_the_protocol_only() {
+    let banned = ["leaselock::Store", "leaselock::Lock", "object_store", "tokio", "LockGuard"];
+    assert_eq!(offenders("verify/model/src", &banned, &[]), [""; 0]);
+}
