@@ -76,3 +76,10 @@ impl Process {
         }));
     }
 }
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The runtime has the hook, which has the waker, which has the runtime.
+        drop(self.idle.waker.take());
+    }
+}

@@ -263,6 +263,7 @@ impl Sim<'_> {
         let mut counts = std::mem::take(&mut world.counts);
         counts.merge(world.referee.take_counts());
         counts.merge(self.meter.take());
+        world.referee.forget_guards();
         let failed = violation.is_some() || timeline.is_some();
         let cast = if failed { self.plan.cast() } else { Vec::new() };
         let faults = self.plan.faults.iter().map(ToString::to_string).collect();
