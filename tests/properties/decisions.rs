@@ -1,5 +1,6 @@
 //! What the protocol decides, whatever is on record and whatever is known.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leaselock::clock::{Boot, Wall};
@@ -12,6 +13,8 @@ use leaselock::record::{Ended, Record, Tenure};
 use leaselock::{FencingToken, HolderId, Owner, Payload};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use crate::cases;
 use crate::made::{
@@ -368,4 +371,46 @@ fn the_counter_ends_with_a_lock_that_nobody_gets() {
     assert!(record.token > token);
     let error = Record::decode(&record.encode().expect("is small")).expect_err("is the end");
     assert_eq!(error.path, "token");
+}
+
+/// What is drawn above is worth drawing.
+#[test]
+fn every_kind_of_decision_is_taken() {
+    let mut runner = TestRunner::deterministic();
+    let mut taken = BTreeMap::<String, u32>::new();
+    for _ in 0..1000 {
+        let drawn = (contended(), owned()).new_tree(&mut runner).expect("is drawn").current();
+        let ((found, known, intent), (held, own)) = drawn;
+        let acquired = known.of(&found, |evidence| acquire(Some(&found), evidence, &intent));
+        let acquired = match acquired {
+            AcquireDecision::Write { takeover, .. } => format!("write {takeover:?}"),
+            AcquireDecision::HeldUntil(_) => "held".to_owned(),
+            AcquireDecision::Ours => "ours".to_owned(),
+        };
+        let renewed = match renew(&held, own, None, intent.nonce, known.now.wall) {
+            HolderDecision::Write(_) => "renew".to_owned(),
+            HolderDecision::Gone(Gone::Broken { .. }) => "gone: broken".to_owned(),
+            HolderDecision::Gone(Gone::TakenOver(_)) => "gone: taken over".to_owned(),
+            HolderDecision::Gone(gone) => format!("gone: {gone:?}"),
+        };
+        for kind in [acquired, renewed] {
+            *taken.entry(kind).or_default() += 1;
+        }
+    }
+    let kinds: Vec<_> = taken.keys().map(String::as_str).collect();
+    let expected = [
+        "gone: Cloned",
+        "gone: Released",
+        "gone: broken",
+        "gone: taken over",
+        "held",
+        "ours",
+        "renew",
+        "write None",
+        "write Some(Observation)",
+        "write Some(StoreClock)",
+        "write Some(WallClock)",
+    ];
+    assert_eq!(kinds, expected);
+    assert!(taken.values().all(|count| *count >= 10), "{taken:?}");
 }
