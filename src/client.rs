@@ -1,7 +1,7 @@
 //! What all handles of one opened store share: the store, what is remembered, the tasks and the
 //! guards.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub(crate) struct Client {
     pub(crate) memory: Arc<Memory>,
     pub(crate) url: String,
     runtime: Runtime,
-    guards: Mutex<HashMap<HolderId, Registered>>,
+    /// In an order of their own: a simulation repeats a shutdown to the last request.
+    guards: Mutex<BTreeMap<HolderId, Registered>>,
     closing: watch::Sender<bool>,
     /// Tasks that are running.
     tasks: Arc<watch::Sender<usize>>,
@@ -111,7 +112,7 @@ impl Client {
         Registration { client: Arc::downgrade(self), id }
     }
 
-    fn guards(&self) -> std::sync::MutexGuard<'_, HashMap<HolderId, Registered>> {
+    fn guards(&self) -> std::sync::MutexGuard<'_, BTreeMap<HolderId, Registered>> {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -144,6 +145,7 @@ impl Client {
         let mut closing = self.closing();
         while let Some(info) = infos.next().await {
             tokio::select! {
+                biased;
                 sent = found.send(info) => if sent.is_err() { return },
                 _ = closing.wait_for(|closing| *closing) => return,
             }
