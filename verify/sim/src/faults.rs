@@ -127,7 +127,7 @@ pub(crate) fn schedule(plan: &Plan, rng: &mut SmallRng) -> Vec<Fault> {
     let most = rng.one_of(&[2, 6, 10, 16]);
     let mut faults: Vec<_> = (0..=rng.below(most)).map(|_| draw(plan, rng)).collect();
     // Without it a slow holder and a fast contender would rarely meet at the end of a lease.
-    if rng.chance(40) {
+    for _ in 0..rng.one_of(&[0, 1, 1, 2]) {
         faults.push(isolation(plan, rng));
     }
     faults

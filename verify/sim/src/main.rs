@@ -119,6 +119,8 @@ struct Sum {
     counts: Counts,
     events: u64,
     done: u64,
+    /// Of all traces, in whatever order they came.
+    digest: u64,
     /// By seed, so that the first is the first whatever thread found it.
     failed: BTreeMap<u64, Outcome>,
 }
@@ -183,6 +185,7 @@ fn run_all(arguments: &Arguments, options: &Options) -> Sum {
                     sum.counts.merge(outcome.counts.clone());
                     sum.events += outcome.events;
                     sum.done += 1;
+                    sum.digest ^= outcome.trace.rotate_left((seed % 64) as u32);
                     if outcome.violation.is_some() {
                         sum.failed.insert(seed, outcome);
                     }
@@ -202,9 +205,10 @@ fn report(sum: &Sum, took: Duration) {
     print!("{}", table(&sum.counts));
     let seconds = took.as_secs_f64();
     println!(
-        "{} seeds, {} events in {seconds:.1} s: {:.0} seeds per second",
+        "{} seeds, {} events in {seconds:.1} s: {:.0} seeds per second; digest {:016x}",
         sum.done,
         sum.events,
-        sum.done as f64 / seconds
+        sum.done as f64 / seconds,
+        sum.digest
     );
 }

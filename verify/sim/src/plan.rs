@@ -106,7 +106,7 @@ const DAY: i64 = 86_400_000_000;
 impl Plan {
     pub(crate) fn of_seed(seed: u64, options: &Options) -> Self {
         let mut rng = stream(seed, &[1]);
-        let seconds = rng.one_of(&[1, 1, 2, 2, 3, 5, 5, 10, 10, 10, 20, 30, 30, 60]);
+        let seconds = rng.one_of(&[1, 2, 3, 5, 10, 10, 10, 20, 20, 30, 30, 60]);
         let ttl = Duration::from_secs(seconds);
         let trusting = rng.chance(5) && !options.rates_beyond;
         let rates = Rates::draw(&mut rng, options.rates_beyond, trusting);
@@ -239,7 +239,7 @@ fn latency(rng: &mut SmallRng, ttl: Duration) -> Latency {
     let spread = match rng.below(4) {
         // Reads and writes that cross each other, and time out.
         0 => ttl.min(Duration::from_secs(30)) / 8,
-        1 => ttl.min(Duration::from_secs(30)) / 25,
+        1 => ttl.min(Duration::from_secs(30)) / 16,
         _ => usual,
     };
     Latency { least: usual / 2, spread, tail: if rng.chance(50) { 2 } else { 0 } }

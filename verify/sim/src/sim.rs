@@ -230,7 +230,8 @@ impl Sim<'_> {
 
     /// All faults end; everybody is started who was dead.
     fn quiet(&mut self) {
-        lock(&self.world).become_quiet();
+        let wakers = lock(&self.world).become_quiet();
+        wakers.into_values().for_each(std::task::Waker::wake);
         for process in 0..self.processes.len() {
             self.resume(process);
             self.start(process);

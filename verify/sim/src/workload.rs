@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,7 +12,6 @@ use leaselock::{
     Release, Result, Store,
 };
 use rand::rngs::SmallRng;
-use tokio::sync::watch;
 
 use crate::clock::SimClock;
 use crate::plan::{Habits, Plan};
@@ -28,19 +28,18 @@ pub(crate) struct User {
     process: usize,
     incarnation: u32,
     number: usize,
-    quiet: watch::Receiver<bool>,
     rng: SmallRng,
 }
 
 impl User {
     pub(crate) fn new(store: Store, clock: SimClock, incarnation: u32, which: u64) -> Self {
-        let (plan, number, quiet) = {
+        let (plan, number) = {
             let mut world = lock(&clock.world);
-            (Arc::clone(&world.plan), world.referee.new_user(), world.quiet.subscribe())
+            (Arc::clone(&world.plan), world.referee.new_user())
         };
         let process = clock.process;
         let rng = stream(plan.seed, &[7, process as u64, incarnation.into(), which]);
-        Self { store, clock, plan, process, incarnation, number, quiet, rng }
+        Self { store, clock, plan, process, incarnation, number, rng }
     }
 
     /// Uses locks until faults end, and then each of them once more.
@@ -53,7 +52,7 @@ impl User {
             }
             self.round().await;
         }
-        self.quiet_down().await;
+        self.quiet_time().await;
         if !self.is_shut_down() {
             for number in 0..self.plan.locks {
                 self.last_round(number).await;
@@ -183,12 +182,12 @@ impl User {
             let nap = self.rng.up_to(longest);
             let lost = held.guard.lost();
             let clock = self.clock.clone();
-            let mut quiet = self.quiet.clone();
+            let quiet = self.quiet_time();
             tokio::select! {
                 biased;
                 reason = lost => return self.is_told(held, &reason),
                 () = clock.sleep(nap) => {}
-                _ = quiet.wait_for(|quiet| *quiet) => {}
+                () = quiet => {}
             }
             self.do_something(&held, manual, ttl).await;
         }
@@ -367,14 +366,18 @@ impl User {
         let clock = self.clock.clone();
         tokio::select! {
             biased;
-            _ = self.quiet.wait_for(|quiet| *quiet) => {}
+            () = self.quiet_time() => {}
             () = clock.sleep(time) => {}
         }
     }
 
-    async fn quiet_down(&mut self) {
-        // The sender lives as long as the world.
-        let _ = self.quiet.wait_for(|quiet| *quiet).await;
+    /// Completes when all faults have ended.
+    fn quiet_time(&self) -> impl Future<Output = ()> + use<> {
+        let (world, user) = (Arc::clone(&self.clock.world), self.number);
+        std::future::poll_fn(move |context| {
+            let quiet = lock(&world).awaits_quiet(user, context.waker());
+            if quiet { Poll::Ready(()) } else { Poll::Pending }
+        })
     }
 
     fn habits(&self) -> &Habits {
@@ -382,7 +385,7 @@ impl User {
     }
 
     fn is_quiet(&self) -> bool {
-        *self.quiet.borrow()
+        self.tell(|world| world.is_quiet())
     }
 
     fn is_shut_down(&self) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leaselock::clock::{Boot, Moment};
 use rand::rngs::SmallRng;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::Options;
 use crate::clock::{Dial, EPOCH, Time};
@@ -46,8 +46,10 @@ pub(crate) struct World {
     pub(crate) referee: Referee,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
-    /// Turns true when faults have ended and everybody shall finish.
-    pub(crate) quiet: watch::Sender<bool>,
+    /// Faults have ended, and everybody shall finish.
+    quiet: bool,
+    /// Users who wait for that, by their numbers: tokio's channels would wake them in any order.
+    quiet_wakers: BTreeMap<usize, Waker>,
     kept: Vec<bool>,
     requests: BTreeMap<u64, Request>,
     weather: Vec<(Time, Option<usize>, Weather)>,
@@ -122,7 +124,8 @@ impl World {
             events: Events::default(),
             machines,
             counts: Counts::default(),
-            quiet: watch::Sender::new(false),
+            quiet: false,
+            quiet_wakers: BTreeMap::new(),
             kept,
             requests: BTreeMap::new(),
             weather: Vec::new(),
@@ -140,7 +143,7 @@ impl World {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        *self.quiet.borrow()
+        self.quiet
     }
 
     pub(crate) fn note(
@@ -546,12 +549,22 @@ impl World {
         });
     }
 
-    /// All faults end.
-    pub(crate) fn become_quiet(&mut self) {
+    /// Remembers who waits for the end of all faults; whether it has come.
+    pub(crate) fn awaits_quiet(&mut self, user: usize, waker: &Waker) -> bool {
+        if !self.quiet {
+            self.quiet_wakers.insert(user, waker.clone());
+        }
+        self.quiet
+    }
+
+    /// All faults end. Who waits for it is to be woken while the world is not locked.
+    #[must_use]
+    pub(crate) fn become_quiet(&mut self) -> BTreeMap<usize, Waker> {
         self.weather.clear();
         self.events.hurry(self.now + Duration::from_secs(1));
-        self.quiet.send_replace(true);
+        self.quiet = true;
         self.note(None, Kind::Fault, || "all faults end".into());
+        std::mem::take(&mut self.quiet_wakers)
     }
 }
 

@@ -65,7 +65,13 @@ impl Referee {
             return false;
         };
         let (id, token) = (lease.id, lease.token.get());
-        if let Some(tenancy) = self.locks[lock].tenancies.get(&id) {
+        // Who finds nothing where its create may still be on the way cannot tell that it had landed,
+        // had been put out, and that the record was then deleted. It enters with a new token.
+        let deleted = self.locks[lock].deleted;
+        let is_anew =
+            |left: Option<Time>| left.is_some_and(|left| deleted.is_some_and(|at| at >= left));
+        let known = self.locks[lock].tenancies.get(&id).filter(|tenancy| !is_anew(tenancy.left));
+        if let Some(tenancy) = known {
             if tenancy.left.is_some() {
                 self.violate(now, "an entry that has left the record never comes back", || {
                     format!("p{process} wrote {id} again")
