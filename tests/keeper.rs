@@ -443,6 +443,23 @@ async fn a_release_is_tried_until_the_lease_ends_and_no_longer() {
     }
 }
 
+/// Hazard H7: the pause between two attempts was meant to be short.
+#[tokio::test]
+async fn a_process_frozen_between_two_attempts_does_not_send_the_second() {
+    let world = World::new();
+    let guard = world.acquire().await;
+    world.objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    let releasing = tokio::spawn(guard.release());
+    breathe().await;
+    let before = world.objects.counts().writes();
+    assert!(before >= 1);
+    // To the very moment at which the lease is over.
+    world.clock.advance(TTL / 10 * 9);
+    let released = releasing.await.expect("no panic");
+    assert_eq!(released.expect("gives up"), Release::Unconfirmed);
+    assert_eq!(world.objects.counts().writes(), before);
+}
+
 #[tokio::test]
 async fn a_release_whose_turn_comes_after_the_lease_writes_nothing() {
     let world = World::new();

@@ -485,6 +485,12 @@ mod tests {
     }
 
     #[test]
+    fn only_a_users_own_store_has_to_be_asked_for_its_time() {
+        assert!(!opened(None).time_is_free());
+        assert!(opened(Some("memory:///")).time_is_free());
+    }
+
+    #[test]
     fn a_condition_carries_the_e_tag_and_the_version() {
         let condition = UpdateVersion::from(version(Some("a"), Some("1")));
         assert_eq!(
