@@ -23,6 +23,7 @@ mod clock;
 mod counts;
 mod events;
 mod faults;
+mod machine;
 mod objects;
 mod plan;
 mod process;
@@ -34,7 +35,9 @@ mod shrink;
 mod sim;
 mod store;
 mod svg;
+mod testimony;
 mod trace;
+mod wire;
 mod workload;
 mod world;
 

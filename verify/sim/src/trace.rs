@@ -63,15 +63,22 @@ impl std::fmt::Display for Timeline {
     }
 }
 
+/// The digest takes what happens at one instant as a set: tokio wakes the tasks that wait for one
+/// channel in any order, when the library shuts down for example.
 #[derive(Debug)]
 pub(crate) struct Trace {
     digest: DefaultHasher,
+    instant: (Time, u64),
     timeline: Option<Timeline>,
 }
 
 impl Trace {
     pub(crate) fn new(keep: bool) -> Self {
-        Self { digest: DefaultHasher::new(), timeline: keep.then(Timeline::default) }
+        Self {
+            digest: DefaultHasher::new(),
+            instant: (Time::ZERO, 0),
+            timeline: keep.then(Timeline::default),
+        }
     }
 
     pub(crate) fn note(
@@ -81,13 +88,20 @@ impl Trace {
         kind: Kind,
         text: impl FnOnce() -> String,
     ) {
-        (at, process, kind).hash(&mut self.digest);
+        if self.instant.0 != at {
+            self.instant.hash(&mut self.digest);
+            self.instant = (at, 0);
+        }
+        let mut entry = DefaultHasher::new();
+        (process, kind).hash(&mut entry);
+        self.instant.1 = self.instant.1.wrapping_add(entry.finish());
         if let Some(timeline) = &mut self.timeline {
             timeline.entries.push(Entry { at, process, kind, text: text() });
         }
     }
 
     pub(crate) fn end(&mut self) -> (u64, Option<Timeline>) {
+        self.instant.hash(&mut self.digest);
         (self.digest.finish(), self.timeline.take())
     }
 }

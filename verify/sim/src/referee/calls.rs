@@ -6,7 +6,7 @@ use super::record::Seen;
 use super::{CallCase, CallState, Check, Referee};
 use crate::clock::Time;
 use crate::events::{Event, Events};
-use crate::world::{Machine, State};
+use crate::machine::{Machine, State};
 
 /// How a user asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use leaselock::{HolderId, LeasePhase, LeaseStatus, LeaseWatch, LossReason, Relea
 use super::record::Seen;
 use super::{CallState, GuardCase, Referee};
 use crate::clock::Time;
-use crate::world::{Machine, State};
+use crate::machine::{Machine, State};
 
 /// How long a keeper may take to notice that a clock jumped or its process was stopped: it looks
 /// every second.

@@ -6,7 +6,7 @@ use leaselock::record::{Ended, Record};
 use super::{Referee, Tenancy};
 use crate::clock::Time;
 use crate::events::Events;
-use crate::world::Machine;
+use crate::machine::Machine;
 
 impl Referee {
     /// A write of a lock has landed.
