@@ -224,8 +224,9 @@ impl Referee {
             CallState::Dead => return,
         };
         let troubled = machine.troubled.max(machine.disturbed.unwrap_or_default());
-        // Undoing goes on for about as long as the lease lasts, and then leaves it to expire.
-        let patience = lease.ttl.mul_f64(0.9);
+        // Undoing goes on for 0.9 of the lease at least, by a clock that may be fast and with pauses
+        // between attempts, and then leaves it to expire.
+        let patience = lease.ttl.mul_f64(0.7);
         let unending = matches!(call.state, CallState::GivenUp(at) if troubled > at + patience);
         if call.limited || unending {
             return;
