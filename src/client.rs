@@ -187,7 +187,7 @@ impl Client {
     async fn give_everything_back(&self, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
         for registered in self.guards().values() {
-            if registered.hold.begin_release().is_ok() {
+            if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
                 if let Some(keeper) = registered.keeper.upgrade() {
                     let _ = keeper.send(Command::Release { done: Some(done) });
@@ -203,9 +203,11 @@ impl Client {
             }
         }
         // Guards that were lost keep their keepers until they are dropped; nothing of theirs is
-        // written any more, so only the others are waited for.
+        // written any more, so only the others are waited for: those, too, whose guards were dropped
+        // before, and that are still giving their locks back.
+        let lost = || self.guards().values().filter(|guard| guard.hold.loss().is_some()).count();
         let mut tasks = self.tasks.subscribe();
-        let _ = tasks.wait_for(|running| *running <= self.guards().len()).await;
+        let _ = tasks.wait_for(|running| *running <= lost()).await;
     }
 }
 

@@ -517,6 +517,27 @@ async fn a_release_that_finds_no_record_writes_none() {
     assert_eq!(guard.release().await.expect("is told"), gone);
 }
 
+#[tokio::test]
+async fn a_shutdown_waits_for_guards_that_were_dropped_before() {
+    let world = World::new();
+    let store = world.builder().open().await.expect("opens");
+    let lost = store.lock("y").ttl(TTL).keeper(false).acquire().await.expect("acquires");
+    world.clock.advance(TTL);
+    assert!(!lost.is_held());
+    let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    world.objects.hold_puts();
+    drop(guard);
+    world.objects.wait_for_held(1).await;
+    let down = tokio::spawn(async move { store.shutdown().await });
+    breathe().await;
+    assert!(!down.is_finished(), "the lock is not free yet");
+    world.objects.release_puts();
+    let report = down.await.expect("no panic");
+    assert_eq!((report.released, report.unconfirmed), (0, 0), "nothing was left to give back");
+    assert!(world.record().holders.is_empty());
+    drop(lost);
+}
+
 // ------------------------------------------------------------------------------------- acquisitions
 
 #[tokio::test]
