@@ -5,7 +5,8 @@ use std::sync::Arc;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::config::Config;
-use crate::world::{Event, World};
+use crate::witness::Event;
+use crate::world::World;
 
 /// What came of it.
 #[derive(Debug)]

@@ -36,6 +36,8 @@ mod config;
 mod decisions;
 mod process;
 mod state;
+mod store;
+mod witness;
 mod world;
 
 use std::collections::BTreeMap;

@@ -1,17 +1,16 @@
-//! The world: the store, what is on its way to it, time, people; and the promises.
+//! The world: what may happen next, time; and the promises.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use stateright::{Model, Property};
 
-use crate::config::{Config, Sabotage};
-use crate::decisions::{self, Decision};
+use crate::config::Config;
+use crate::decisions::Decision;
 use crate::process::Then;
 use crate::state::{
-    Age, Contend, Contending, Holding, Keep, Memory, OPERATOR, Object, Past, Process, Put, Request,
-    Role, Stage, State, Violation,
+    Age, Contend, Contending, Holding, Keep, Memory, Past, Process, Role, Stage, State, Violation,
 };
+use crate::witness::{Event, Witness};
 
 /// Something that may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,71 +61,6 @@ pub(crate) enum Step {
     Tick,
 }
 
-/// What has been seen to happen: a property that always holds proves nothing where nothing ever
-/// happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Acquired,
-    Released,
-    Renewed,
-    TakeoverTried,
-    TakenOver,
-    Lost,
-    RenewedTooLate,
-    AcquiredTooLate,
-    FoundLanded,
-    FoundRefused,
-    NeverFoundOut,
-    LateWriteLanded,
-    LateWriteRefused,
-    LateWriteClaimed,
-    DoorShut,
-    ShutOut,
-    Broken,
-    Deleted,
-    Crashed,
-}
-
-impl Event {
-    /// All, with what they mean.
-    pub(crate) const ALL: [(Self, &'static str); 19] = [
-        (Self::Acquired, "acquired"),
-        (Self::Released, "released"),
-        (Self::Renewed, "renewed"),
-        (Self::TakeoverTried, "takeover tried"),
-        (Self::TakenOver, "taken over"),
-        (Self::Lost, "lost"),
-        (Self::RenewedTooLate, "renewed too late"),
-        (Self::AcquiredTooLate, "acquired too late, given back"),
-        (Self::FoundLanded, "unclear write found to have landed"),
-        (Self::FoundRefused, "unclear write found refused"),
-        (Self::NeverFoundOut, "unclear write never found out"),
-        (Self::LateWriteLanded, "late write landed"),
-        (Self::LateWriteRefused, "late write refused"),
-        (Self::LateWriteClaimed, "late write recognised as one's own"),
-        (Self::DoorShut, "door shut behind a doubtful write"),
-        (Self::ShutOut, "late write shut out"),
-        (Self::Broken, "broken by an operator"),
-        (Self::Deleted, "record deleted"),
-        (Self::Crashed, "crashed"),
-    ];
-}
-
-/// Counts events.
-#[derive(Debug, Default)]
-pub(crate) struct Witness([AtomicU64; Event::ALL.len()]);
-
-impl Witness {
-    pub(crate) fn note(&self, event: Event) {
-        self.0[event as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often it was seen.
-    pub(crate) fn count(&self, event: Event) -> u64 {
-        self.0[event as usize].load(Ordering::Relaxed)
-    }
-}
-
 /// One bounded world, to be explored.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
@@ -142,131 +76,12 @@ impl World {
         Self { config, witness: Arc::default(), saturated }
     }
 
-    fn reach_store(&self, state: &mut State, request: Request) -> bool {
-        let Put { expected, rec, delete } = request.put;
-        let before = state.object;
-        if delete {
-            if let Some(entry) = before.and_then(|object| object.rec.entry) {
-                state.past.gone.insert(entry.id);
-            }
-            state.object = None;
-            return true;
-        }
-        let ignored = self.config.has(Sabotage::IfMatchIgnored) && expected.is_some();
-        let version = before.map(|object| self.version(&object.rec));
-        if version != expected && !(ignored && before.is_some()) {
-            return false;
-        }
-        state.object = Some(Object { rec, age: 0 });
-        let old = before.and_then(|object| object.rec.entry);
-        if let Some(old) = old.filter(|old| rec.entry.is_none_or(|new| new.id != old.id)) {
-            state.past.gone.insert(old.id);
-            if rec.entry.is_some() {
-                self.witness.note(Event::TakenOver);
-            }
-        }
-        if let Some(new) = rec.entry.filter(|new| old.is_none_or(|old| old.id != new.id)) {
-            if state.past.shut.has(new.id) {
-                state.past.violation = Some(Violation::DoorWasOpen);
-            } else if state.past.gone.has(new.id) {
-                state.past.violation = Some(Violation::CameBack);
-            } else if new.token <= state.past.top {
-                state.past.violation = Some(Violation::TokenDidNotRise);
-            }
-        }
-        state.past.top = state.past.top.max(rec.token);
-        true
-    }
-
-    /// A write reaches the store.
-    fn land(&self, state: &mut State, number: usize, answer: Stage, again: bool) {
-        let request = state.network[number];
-        if !again {
-            state.network.remove(number);
-        }
-        let landed = self.reach_store(state, request);
-        let serial = request.put.rec.serial;
-        let waited_for =
-            state.processes[request.process].write().filter(|write| write.put.rec.serial == serial);
-        match waited_for {
-            Some(write) => {
-                write.landed |= landed;
-                if write.stage == Stage::Waiting && !again {
-                    write.stage = if landed { answer } else { Stage::Unclear };
-                }
-            }
-            None if landed => self.witness.note(Event::LateWriteLanded),
-            None => {
-                self.witness.note(Event::LateWriteRefused);
-                let id = request.put.rec.entry.map(|entry| entry.id);
-                if id.is_some_and(|id| state.past.shut.has(id)) {
-                    self.witness.note(Event::ShutOut);
-                }
-            }
-        }
-    }
-
-    /// A write is lost on its way.
-    fn refuse(&self, state: &mut State, number: usize, answer: Stage) {
-        let request = state.network.remove(number);
-        if let Some(write) = state.processes[request.process].write()
-            && write.put.rec.serial == request.put.rec.serial
-        {
-            write.stage = answer;
-        }
-    }
-
     fn crash(&self, state: &mut State, process: usize) {
         self.witness.note(Event::Crashed);
         state.crashes -= 1;
         let this = &mut state.processes[process];
         this.role = Role::Out;
         this.memory = Memory::default();
-    }
-
-    fn break_lease(&self, state: &mut State) {
-        let Some(object) = state.object else { return };
-        let Some(entry) = object.rec.entry else { return };
-        self.witness.note(Event::Broken);
-        state.breaks -= 1;
-        state.past.overridden.insert(entry.id);
-        let nonce = OPERATOR | state.breaks;
-        let put = Put {
-            expected: Some(self.version(&object.rec)),
-            rec: decisions::break_lease(object.rec, nonce),
-            delete: false,
-        };
-        self.reach_store(state, Request { process: usize::MAX, put });
-    }
-
-    fn delete(&self, state: &mut State) {
-        let Some(object) = state.object.take() else { return };
-        self.witness.note(Event::Deleted);
-        state.deletions -= 1;
-        if let Some(entry) = object.rec.entry {
-            state.past.overridden.insert(entry.id);
-            state.past.gone.insert(entry.id);
-        }
-    }
-
-    /// Whether a write may be on its way that was decided on when there was no record. Tokens and
-    /// shut doors are not promised to survive a record that is deleted meanwhile.
-    fn creates_under_way(&self, state: &State) -> bool {
-        let absent = |process: &Process| match &process.role {
-            Role::Contending(Contending { doing, doubt, .. }) => {
-                *doubt == Some(None)
-                    || match doing {
-                        Contend::Viewing(view) => view.found.is_none(),
-                        Contend::Reading { found, .. } => found.is_none(),
-                        Contend::Writing(write) => write.put.expected.is_none(),
-                        Contend::Looking { .. } => false,
-                    }
-            }
-            Role::Shutting(shutting) => shutting.expected.is_none(),
-            Role::Holding(_) | Role::Out => false,
-        };
-        state.network.iter().any(|request| request.put.expected.is_none())
-            || state.processes.iter().any(absent)
     }
 
     fn tick(&self, state: &mut State) {
@@ -337,8 +152,8 @@ impl World {
                         steps.push(Step::Poll(number));
                     }
                     match self.decide(state, number) {
-                        Some((Decision::Ours, _)) => steps.push(Step::Act(number)),
-                        Some((Decision::Write { .. }, _)) if this.writes > 0 => {
+                        Some(Decision::Ours) => steps.push(Step::Act(number)),
+                        Some(Decision::Write { .. }) if this.writes > 0 => {
                             steps.push(Step::Act(number));
                         }
                         _ => {}
@@ -392,13 +207,6 @@ impl World {
         let mut steps = Vec::new();
         self.process_steps(state, waiting, &mut steps);
         !steps.iter().any(|step| matches!(step, Step::Act(_) | Step::Poll(_)))
-    }
-}
-
-impl State {
-    pub(crate) fn send(&mut self, request: Request) {
-        let place = self.network.partition_point(|other| *other <= request);
-        self.network.insert(place, request);
     }
 }
 

@@ -1,0 +1,68 @@
+//! What has been seen to happen.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What has been seen to happen: a property that always holds proves nothing where nothing ever
+/// happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Acquired,
+    Released,
+    Renewed,
+    TakeoverTried,
+    TakenOver,
+    Lost,
+    RenewedTooLate,
+    AcquiredTooLate,
+    FoundLanded,
+    FoundRefused,
+    NeverFoundOut,
+    LateWriteLanded,
+    LateWriteRefused,
+    LateWriteClaimed,
+    DoorShut,
+    ShutOut,
+    Broken,
+    Deleted,
+    Crashed,
+}
+
+impl Event {
+    /// All, with what they mean.
+    pub(crate) const ALL: [(Self, &'static str); 19] = [
+        (Self::Acquired, "acquired"),
+        (Self::Released, "released"),
+        (Self::Renewed, "renewed"),
+        (Self::TakeoverTried, "takeover tried"),
+        (Self::TakenOver, "taken over"),
+        (Self::Lost, "lost"),
+        (Self::RenewedTooLate, "renewed too late"),
+        (Self::AcquiredTooLate, "acquired too late, given back"),
+        (Self::FoundLanded, "unclear write found to have landed"),
+        (Self::FoundRefused, "unclear write found refused"),
+        (Self::NeverFoundOut, "unclear write never found out"),
+        (Self::LateWriteLanded, "late write landed"),
+        (Self::LateWriteRefused, "late write refused"),
+        (Self::LateWriteClaimed, "late write recognised as one's own"),
+        (Self::DoorShut, "door shut behind a doubtful write"),
+        (Self::ShutOut, "late write shut out"),
+        (Self::Broken, "broken by an operator"),
+        (Self::Deleted, "record deleted"),
+        (Self::Crashed, "crashed"),
+    ];
+}
+
+/// Counts events.
+#[derive(Debug, Default)]
+pub(crate) struct Witness([AtomicU64; Event::ALL.len()]);
+
+impl Witness {
+    pub(crate) fn note(&self, event: Event) {
+        self.0[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was seen.
+    pub(crate) fn count(&self, event: Event) -> u64 {
+        self.0[event as usize].load(Ordering::Relaxed)
+    }
+}
