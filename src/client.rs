@@ -120,7 +120,7 @@ impl Client {
         let store = Arc::clone(&self.store);
         self.call(async move {
             let read = store.read(&key, request_timeout(DEFAULT_TTL)).await?;
-            let now = store.time_to_show(&read, request_timeout(DEFAULT_TTL)).await;
+            let now = store.time_for_free(read.now, request_timeout(DEFAULT_TTL)).await;
             Ok(LockInfo::of_read(&name, &read, now, store.time_margin()))
         })
         .await
@@ -165,7 +165,7 @@ impl Client {
     async fn read_listed(&self, entry: Result<(String, Path)>) -> Result<LockInfo> {
         let (name, key) = entry?;
         let read = self.store.read(&key, request_timeout(DEFAULT_TTL)).await?;
-        let now = self.store.time_to_show(&read, request_timeout(DEFAULT_TTL)).await;
+        let now = self.store.time_for_free(read.now, request_timeout(DEFAULT_TTL)).await;
         Ok(LockInfo::of_read(&name, &read, now, self.store.time_margin()))
     }
 

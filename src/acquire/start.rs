@@ -18,15 +18,10 @@ pub(crate) async fn token_start(
     now: Option<StoreNow>,
     limit: Duration,
 ) -> Result<FencingToken> {
-    let now = match now {
-        Some(now) => Some(now),
-        // What was carried on from an earlier probe may be seconds ahead: a record deleted within
-        // those would start over from a smaller token.
-        None if store.time_is_free() => store.ask_time(limit).await,
-        None => None,
-    };
-    // Answers that a cache may have kept tell no time; the stamp of a new object does.
-    let now = match now {
+    // What was carried on from an earlier probe may be seconds ahead: a record deleted within those
+    // would start over from a smaller token. And answers that a cache may have kept tell no time. The
+    // stamp of a new object does.
+    let now = match store.time_for_free(now, limit).await {
         Some(now) => now,
         None => store.probe_time(limit).await.ok_or_else(|| {
             Error::new(

@@ -341,16 +341,15 @@ impl LockStore {
         self.time.ask(self, limit).await
     }
 
-    /// Whether asking for the store's time costs no request.
-    pub(crate) fn time_is_free(&self) -> bool {
-        self.time.is_free()
-    }
-
-    /// The store's time at a read, as far as it costs nothing to find out.
-    pub(crate) async fn time_to_show(&self, read: &Read, limit: Duration) -> Option<StoreNow> {
-        match read.now {
+    /// The store's time, told by an answer or as far as it costs nothing to find out.
+    pub(crate) async fn time_for_free(
+        &self,
+        told: Option<StoreNow>,
+        limit: Duration,
+    ) -> Option<StoreNow> {
+        match told {
             None if self.time.is_free() => self.time.ask(self, limit).await,
-            known => known,
+            told => told,
         }
     }
 
@@ -486,8 +485,8 @@ mod tests {
 
     #[test]
     fn only_a_users_own_store_has_to_be_asked_for_its_time() {
-        assert!(!opened(None).time_is_free());
-        assert!(opened(Some("memory:///")).time_is_free());
+        assert!(!opened(None).time.is_free());
+        assert!(opened(Some("memory:///")).time.is_free());
     }
 
     #[test]
