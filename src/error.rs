@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::token::FencingToken;
+
 /// The result of the library's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -34,6 +36,18 @@ pub enum ErrorKind {
     OutsideRoot,
     /// The lease was lost while the work ran.
     Lost,
+    /// The store refused a fenced write: a holder with a larger token has claimed the object.
+    Fenced {
+        /// That holder's token.
+        by_token: FencingToken,
+    },
+    /// An object was changed or deleted by somebody who does not go by the fence; or, in an
+    /// optimistic update, by others again and again.
+    Conflict,
+    /// There is an object already where a new one was to be.
+    AlreadyExists,
+    /// It could not be found out whether a write has landed. It may have, or still may.
+    Unconfirmed,
     /// A break expected another fencing token than the holder's.
     TokenMismatch,
     /// There is no holder to break.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Result;
+use crate::fencing::{Fence, Objects};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
 use crate::keeper::{Command, Release, lost};
@@ -19,7 +20,8 @@ use crate::token::FencingToken;
 /// [`run`](Self::run) drops its work.
 ///
 /// **What a guard cannot do** is to stop a process that was paused between asking it and acting.
-/// Pass [`token`](Self::token) along with every write and let the receiver refuse smaller ones.
+/// [`fence`](Self::fence) makes an object store refuse what such a process sends; to anything else
+/// pass [`token`](Self::token) along and let the receiver refuse smaller ones.
 ///
 /// Dropping the guard releases the lock in the background, in and outside a runtime, on a best
 /// effort: a process that exits at once may leave it to expire. Call [`release`](Self::release), or
@@ -88,6 +90,12 @@ impl LockGuard {
     /// Follows the lease: every renewal, the warning, the end.
     pub fn watch(&self) -> LeaseWatch {
         self.hold.watch()
+    }
+
+    /// Writes objects with this guard's token, so that the store refuses what an earlier holder may
+    /// still send: see [`fencing`](crate::fencing).
+    pub fn fence(&self, objects: &Objects) -> Fence {
+        Fence::new(objects.clone(), Arc::clone(&self.hold))
     }
 
     /// Reports progress: see [`Lock::progress_within`](crate::Lock::progress_within).

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
+use crate::fencing::Objects;
 use crate::info::LockInfo;
 use crate::lock::Lock;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
@@ -83,6 +84,19 @@ impl Store {
     /// The name is checked when the lock is used.
     pub fn lock(&self, name: impl Into<String>) -> Lock {
         Lock::new(Arc::clone(&self.client), name.into())
+    }
+
+    /// Objects on the same store, at paths counted from its root and not from the locks' prefix: for
+    /// [`LockGuard::fence`](crate::LockGuard::fence) and optimistic updates.
+    pub fn objects(&self) -> Objects {
+        Objects::new(Arc::clone(&self.client), Arc::clone(&self.client.store))
+    }
+
+    /// Objects on another store, which need not be of the same kind. Keep what this returns: the
+    /// store's fitness is checked once for it.
+    pub fn objects_on(&self, objects: Arc<dyn ObjectStore>) -> Objects {
+        let store = open::beside(&self.client.store, objects);
+        Objects::new(Arc::clone(&self.client), Arc::new(store))
     }
 
     /// The URL without options and credentials: safe to print.

@@ -63,6 +63,7 @@ mod admin;
 mod client;
 pub mod clock;
 mod error;
+pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -38,6 +38,12 @@ pub(crate) fn of_key(prefix: &Path, key: &Path) -> Option<String> {
     self::key(prefix, &name).is_ok_and(|own| own == *key).then_some(name)
 }
 
+/// Whether the library keeps something of its own under this key.
+pub(crate) fn is_reserved(prefix: &Path, key: &Path) -> bool {
+    let scratch = || key.prefix_match(prefix)?.next().map(|part| part.as_ref() == SCRATCH);
+    of_key(prefix, key).is_some() || scratch().unwrap_or(false)
+}
+
 fn fault(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("it is empty".to_owned());

@@ -54,3 +54,8 @@ pub(crate) fn ambiguity_resolved(how: &'static str) {
 pub(crate) fn request(kind: &'static str, outcome: &'static str) {
     counter!("leaselock_store_requests_total", "kind" => kind, "outcome" => outcome).increment(1);
 }
+
+/// The store refused a fenced write.
+pub(crate) fn fenced() {
+    counter!("leaselock_fenced_total").increment(1);
+}

@@ -5,4 +5,5 @@
 //! stands in `docs/PROTOCOL.md`; comments name the hazards listed there.
 
 pub mod expiry;
+pub mod fencing;
 pub mod lock;

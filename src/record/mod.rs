@@ -7,12 +7,15 @@
 mod decode;
 mod encode;
 mod payload;
+mod stamp;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Timelike};
 
 pub use payload::Payload;
+pub use stamp::{MAX_NONCES, Stamp};
+pub(crate) use stamp::{content_length, padding};
 
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::time::Wall;

@@ -7,9 +7,11 @@
 mod connector;
 pub(crate) mod directory;
 mod facts;
+pub(crate) mod objects;
 pub(crate) mod open;
 mod probe;
 mod request;
+mod swap;
 mod time;
 
 use std::sync::Arc;
@@ -19,20 +21,22 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{Attribute, ObjectMeta, ObjectStore, PutMode, PutPayload, UpdateVersion};
+use object_store::{
+    Attribute, Attributes, ObjectMeta, ObjectStore, PutMode, PutPayload, UpdateVersion,
+};
 
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
 pub(crate) use connector::date_of;
 pub(crate) use facts::StoreNow;
 use request::{Failure, Requests};
+use swap::{ConditionalWrite, Landed};
+pub(crate) use swap::{Patience, Swap};
 
 use crate::clock::{Boot, Clock, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Nonce;
 use crate::record::{Fault, MAX_BYTES, Record, RecordError};
 use crate::rng::Randomness;
-use crate::telemetry;
-use crate::wait::{Backoff, RETRYING};
 
 /// What names one write of an object: conditions are made with it. Google's stores go by the
 /// version, the others by the ETag; both are carried.
@@ -79,31 +83,6 @@ pub(crate) enum Polled {
     Changed(Box<Read>),
 }
 
-/// How a write ended that may have been applied.
-#[derive(Debug)]
-pub(crate) enum Swap {
-    /// It landed, at the first attempt or a later one: whoever wrote it counts from before the first.
-    Won {
-        /// What it is called now.
-        version: Version,
-    },
-    /// It did not and never will: this is there instead.
-    Conflict(Box<Read>),
-    /// Not known, and it may still land.
-    Unknown(Error),
-}
-
-/// How much patience a write has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// For each request.
-    pub(crate) request: Duration,
-    /// No attempt begins later.
-    pub(crate) until: Boot,
-    /// No more attempts than this.
-    pub(crate) attempts: u32,
-}
-
 /// Records under one prefix of an object store.
 #[derive(Debug)]
 pub(crate) struct LockStore {
@@ -113,6 +92,8 @@ pub(crate) struct LockStore {
     rng: Arc<dyn Randomness>,
     time: probe::TimeSource,
     fitness: probe::Fitness,
+    metadata: probe::Fitness,
+    e_tags: objects::ETags,
 }
 
 impl LockStore {
@@ -188,11 +169,7 @@ impl LockStore {
 
     /// Writes `record` if the object still is what `expected` says: absent, or this version.
     ///
-    /// The only function that writes records. A refusal or a failure is not believed: a client, a
-    /// proxy or a load balancer between here and the store may have sent the request twice and
-    /// report about the second (hazards H1, H4, H5), so what is there is read back and recognised
-    /// by its nonce. While the expected version is still there the write may yet land, and the same
-    /// bytes are sent again under the same condition: the store takes at most one of them.
+    /// The only function that writes records.
     ///
     /// # Errors
     /// It was not applied and never will be.
@@ -202,99 +179,10 @@ impl LockStore {
         expected: Option<&Version>,
         record: &Record,
         patience: Patience,
-    ) -> Result<Swap> {
-        let body = encode(record)?;
-        let mut backoff = Backoff::new(RETRYING, Arc::clone(&self.rng));
-        // Set once an attempt may have reached the store.
-        let mut doubt = false;
-        for attempt in 1.. {
-            let failure = match self.put(key, expected, body.clone(), patience.request).await {
-                Ok(version) => return Ok(Swap::Won { version }),
-                Err(failure) => failure,
-            };
-            tracing::debug!(%key, attempt, ?failure, "a write was not acknowledged");
-            doubt |= failure.may_have_been_applied();
-            let unclear = failure.is_unclear();
-            let last = attempt >= patience.attempts;
-            if !doubt {
-                // Nothing has reached the store: no need to look.
-                if last || !failure.is_passing() || !self.pause(&mut backoff, patience).await {
-                    return Err(failure.into_error(key));
-                }
-                continue;
-            }
-            match self.read_back(key, &mut backoff, patience).await {
-                Err(error) => {
-                    telemetry::ambiguity_resolved("unknown");
-                    return Ok(Swap::Unknown(error.caused_by(failure.into_error(key))));
-                }
-                Ok(read) => match self.recognise(&read, expected, record.nonce) {
-                    Landed::Ours(version) => {
-                        telemetry::ambiguity_resolved("won");
-                        return Ok(Swap::Won { version });
-                    }
-                    Landed::Other => {
-                        if unclear {
-                            telemetry::ambiguity_resolved("lost");
-                        }
-                        return Ok(Swap::Conflict(Box::new(read)));
-                    }
-                    Landed::NotYet => {}
-                },
-            }
-            if last || !self.pause(&mut backoff, patience).await {
-                telemetry::ambiguity_resolved("unknown");
-                return Ok(Swap::Unknown(failure.into_error(key)));
-            }
-        }
-        unreachable!("attempts are counted up to a limit")
-    }
-
-    /// Reads until an answer comes or patience runs out.
-    async fn read_back(
-        &self,
-        key: &Path,
-        backoff: &mut Backoff,
-        patience: Patience,
-    ) -> Result<Read> {
-        for attempt in 1.. {
-            match self.read(key, patience.request).await {
-                Ok(read) => return Ok(read),
-                Err(error) if attempt >= patience.attempts => return Err(error),
-                Err(error) => {
-                    if !self.pause(backoff, patience).await {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-        unreachable!("attempts are counted up to a limit")
-    }
-
-    fn recognise(&self, read: &Read, expected: Option<&Version>, nonce: Nonce) -> Landed {
-        match (&read.content, expected) {
-            (Content::Record { record, version, .. }, _) if record.nonce == nonce => {
-                Landed::Ours(version.clone())
-            }
-            (Content::Absent, None) => Landed::NotYet,
-            (Content::Record { version, .. } | Content::Unreadable { version, .. }, Some(old))
-                if version.is(old) =>
-            {
-                Landed::NotYet
-            }
-            _ => Landed::Other,
-        }
-    }
-
-    /// Sleeps before another attempt; false when patience will have run out by then.
-    async fn pause(&self, backoff: &mut Backoff, patience: Patience) -> bool {
-        let resume = self.clock.now().boot.plus(backoff.next());
-        if resume >= patience.until {
-            return false;
-        }
-        self.clock.sleep_until(resume).await;
-        // A frozen process sleeps for longer (hazard H7).
-        self.clock.now().boot < patience.until
+    ) -> Result<Swap<Box<Read>>> {
+        let (body, nonce) = (encode(record)?, record.nonce);
+        let write = RecordWrite { store: self, key, expected, body, nonce };
+        swap::see_through(&write, &self.clock, &self.rng, patience).await
     }
 
     async fn put(
@@ -302,16 +190,13 @@ impl LockStore {
         key: &Path,
         expected: Option<&Version>,
         body: Bytes,
+        attributes: Attributes,
         limit: Duration,
     ) -> Result<Version, Failure> {
         let mode = match expected {
             None => PutMode::Create,
             Some(version) => PutMode::Update(version.clone().into()),
         };
-        let attributes = [
-            (Attribute::ContentType, "application/json".into()),
-            (Attribute::CacheControl, "no-store".into()),
-        ];
         let result =
             self.requests.put(key, PutPayload::from_bytes(body), mode, attributes, limit).await?;
         let version = Version { e_tag: result.e_tag, version: result.version };
@@ -332,7 +217,7 @@ impl LockStore {
     /// # Errors
     /// [`UnfitStore`](ErrorKind::UnfitStore), or the check could not be made.
     pub(crate) async fn ensure_fit(&self) -> Result<()> {
-        self.fitness.ensure(self).await
+        probe::ensure_conditions(self).await
     }
 
     /// The store's time, where an answer does not tell it but it can be asked for; may cost
@@ -376,12 +261,52 @@ impl LockStore {
     }
 }
 
-/// Whose write is there.
-enum Landed {
-    Ours(Version),
-    Other,
-    /// What was there before.
-    NotYet,
+/// A record on its way to the store.
+struct RecordWrite<'a> {
+    store: &'a LockStore,
+    key: &'a Path,
+    expected: Option<&'a Version>,
+    body: Bytes,
+    nonce: Nonce,
+}
+
+impl ConditionalWrite for RecordWrite<'_> {
+    type Found = Box<Read>;
+
+    fn key(&self) -> &Path {
+        self.key
+    }
+
+    async fn put(&self, limit: Duration) -> Result<Version, Failure> {
+        let attributes = json_attributes();
+        self.store.put(self.key, self.expected, self.body.clone(), attributes, limit).await
+    }
+
+    async fn read(&self, limit: Duration) -> Result<Box<Read>> {
+        self.store.read(self.key, limit).await.map(Box::new)
+    }
+
+    fn recognise(&self, read: &Box<Read>) -> Landed {
+        match (&read.content, self.expected) {
+            (Content::Record { record, version, .. }, _) if record.nonce == self.nonce => {
+                Landed::Ours(version.clone())
+            }
+            (Content::Absent, None) => Landed::NotYet,
+            (Content::Record { version, .. } | Content::Unreadable { version, .. }, Some(old))
+                if version.is(old) =>
+            {
+                Landed::NotYet
+            }
+            _ => Landed::Other,
+        }
+    }
+}
+
+fn json_attributes() -> Attributes {
+    let mut attributes = Attributes::with_capacity(2);
+    attributes.insert(Attribute::ContentType, "application/json".into());
+    attributes.insert(Attribute::CacheControl, "no-store".into());
+    attributes
 }
 
 impl Version {

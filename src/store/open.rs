@@ -1,7 +1,6 @@
 //! From a URL to a [`LockStore`].
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
@@ -11,6 +10,7 @@ use url::Url;
 
 use super::LockStore;
 use super::directory::DirectoryStore;
+use super::objects::ETags;
 use super::probe::{Fitness, LastProbe, TimeSource};
 use super::request::Requests;
 use super::time::StoreClock;
@@ -87,10 +87,15 @@ pub(crate) fn object_store(
     let printable = objects.to_string();
     no_options(&opening, "a store that you built yourself")?;
     let requests = Requests::unobserved(objects, Arc::clone(&opening.clock));
-    let time = TimeSource::Probe(LastProbe::default());
-    let fitness = fitness(&opening, None);
-    let store = assemble(requests, &Path::default(), time, fitness, opening)?;
+    let store = assemble(requests, &Path::default(), Nature::unknown(opening.check), opening)?;
     Ok((store, printable))
+}
+
+/// Objects on a store of the user's own, with the clock and the randomness of `store`.
+pub(crate) fn beside(store: &LockStore, objects: Arc<dyn ObjectStore>) -> LockStore {
+    let (clock, rng) = (Arc::clone(&store.clock), Arc::clone(&store.rng));
+    let requests = Requests::unobserved(objects, Arc::clone(&clock));
+    Nature::unknown(true).into_store(requests, Path::default(), clock, rng)
 }
 
 fn directory(url: &Url, opening: Opening) -> Result<LockStore> {
@@ -108,51 +113,65 @@ fn directory(url: &Url, opening: Opening) -> Result<LockStore> {
     })?;
     let requests = Requests::local(Arc::new(objects.clone()), Arc::clone(&opening.clock));
     let time = TimeSource::Directory(objects, StoreClock::default());
-    assemble(requests, &Path::default(), time, Fitness::vouched(), opening)
+    assemble(requests, &Path::default(), Nature::ours(time), opening)
 }
 
 fn memory(path: &Path, opening: Opening) -> Result<LockStore> {
     no_options(&opening, "memory://")?;
     let requests = Requests::local(Arc::new(InMemory::new()), Arc::clone(&opening.clock));
-    assemble(
-        requests,
-        path,
-        TimeSource::OwnWallClock(StoreClock::default()),
-        Fitness::vouched(),
-        opening,
-    )
+    let time = TimeSource::OwnWallClock(StoreClock::default());
+    assemble(requests, path, Nature::ours(time), opening)
+}
+
+/// What kind of store it is.
+struct Nature {
+    time: TimeSource,
+    fitness: Fitness,
+    metadata: Fitness,
+    e_tags: ETags,
+}
+
+impl Nature {
+    /// A directory or memory.
+    fn ours(time: TimeSource) -> Self {
+        let (fitness, metadata) = (Fitness::vouched(), Fitness::vouched());
+        Self { time, fitness, metadata, e_tags: ETags::PerWrite }
+    }
+
+    /// A store of the user's own. Nobody knows what it makes its ETags of.
+    fn unknown(check: bool) -> Self {
+        let fitness = || if check { Fitness::unknown(None) } else { Fitness::vouched() };
+        Self {
+            time: TimeSource::Probe(LastProbe::default()),
+            fitness: fitness(),
+            metadata: fitness(),
+            e_tags: ETags::OfBodies,
+        }
+    }
+
+    fn into_store(
+        self,
+        requests: Requests,
+        prefix: Path,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Randomness>,
+    ) -> LockStore {
+        let Self { time, fitness, metadata, e_tags } = self;
+        LockStore { requests, prefix, clock, rng, time, fitness, metadata, e_tags }
+    }
 }
 
 fn assemble(
     requests: Requests,
     path: &Path,
-    time: TimeSource,
-    fitness: Fitness,
+    nature: Nature,
     opening: Opening,
 ) -> Result<LockStore> {
     let below = Path::parse(opening.prefix.as_deref().unwrap_or_default()).map_err(|error| {
         Error::new(ErrorKind::InvalidUrl, "the prefix is not a path").caused_by(error)
     })?;
-    Ok(LockStore {
-        requests,
-        prefix: path.parts().chain(below.parts()).collect(),
-        clock: opening.clock,
-        rng: opening.rng,
-        time,
-        fitness,
-    })
-}
-
-/// The check is made once per store and process; `url` tells stores apart, if there is one.
-fn fitness(opening: &Opening, url: Option<&Url>) -> Fitness {
-    if !opening.check {
-        return Fitness::vouched();
-    }
-    Fitness::unknown(url.map(|url| {
-        let mut hasher = DefaultHasher::new();
-        (url, &opening.options, &opening.prefix).hash(&mut hasher);
-        hasher.finish()
-    }))
+    let prefix = path.parts().chain(below.parts()).collect();
+    Ok(nature.into_store(requests, prefix, opening.clock, opening.rng))
 }
 
 fn no_options(opening: &Opening, store: &str) -> Result<()> {
@@ -179,6 +198,7 @@ fn harmless(text: &str) -> &str {
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod cloud {
     use std::collections::BTreeMap;
+    use std::hash::{DefaultHasher, Hash, Hasher};
     use std::str::FromStr;
     use std::time::Duration;
 
@@ -189,7 +209,7 @@ mod cloud {
 
     /// Opens a store with one of `object_store`'s builders, which have no common trait.
     macro_rules! open_with {
-        ($builder:ty, $url:expr, $path:expr, $opening:expr) => {{
+        ($builder:ty, $e_tags:expr, $url:expr, $path:expr, $opening:expr) => {{
             let connector = Connector::new(Arc::clone(&$opening.clock));
             let mut builder = <$builder>::from_env()
                 .with_url($url.as_str())
@@ -198,28 +218,35 @@ mod cloud {
             for (key, value) in configuration(&$opening.options)? {
                 builder = builder.with_config(key, value);
             }
-            finish(builder.build(), connector, $url, $path, $opening)
+            finish(builder.build(), connector, $e_tags, $url, $path, $opening)
         }};
     }
 
     #[cfg(feature = "aws")]
     pub(super) fn s3(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
-        open_with!(object_store::aws::AmazonS3Builder, url, path, opening)
+        open_with!(object_store::aws::AmazonS3Builder, ETags::OfBodies, url, path, opening)
     }
 
     #[cfg(feature = "azure")]
     pub(super) fn azure(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
-        open_with!(object_store::azure::MicrosoftAzureBuilder, url, path, opening)
+        open_with!(object_store::azure::MicrosoftAzureBuilder, ETags::PerWrite, url, path, opening)
     }
 
     #[cfg(feature = "gcp")]
     pub(super) fn gcs(url: &Url, path: &Path, opening: Opening) -> Result<LockStore> {
-        open_with!(object_store::gcp::GoogleCloudStorageBuilder, url, path, opening)
+        open_with!(
+            object_store::gcp::GoogleCloudStorageBuilder,
+            ETags::PerWrite,
+            url,
+            path,
+            opening
+        )
     }
 
     fn finish<S: ObjectStore>(
         built: object_store::Result<S>,
         connector: Connector,
+        e_tags: ETags,
         url: &Url,
         path: &Path,
         opening: Opening,
@@ -231,8 +258,23 @@ mod cloud {
         let clock = Arc::clone(&opening.clock);
         let credentials = connector.credential_trouble();
         let requests = Requests::observed(Arc::new(objects), clock, credentials);
-        let fitness = fitness(&opening, Some(url));
-        assemble(requests, path, TimeSource::Answers, fitness, opening)
+        let nature = Nature {
+            time: TimeSource::Answers,
+            fitness: fitness(&opening, url, "conditions"),
+            metadata: fitness(&opening, url, "metadata"),
+            e_tags,
+        };
+        assemble(requests, path, nature, opening)
+    }
+
+    /// Each check is made once per store and process.
+    fn fitness(opening: &Opening, url: &Url, check: &str) -> Fitness {
+        if !opening.check {
+            return Fitness::vouched();
+        }
+        let mut hasher = DefaultHasher::new();
+        (check, url, &opening.options, &opening.prefix).hash(&mut hasher);
+        Fitness::unknown(Some(hasher.finish()))
     }
 
     /// `object_store` repeats requests for three minutes by itself, far longer than a lease, and

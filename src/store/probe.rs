@@ -9,12 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use object_store::path::Path;
+use object_store::{Attribute, Attributes};
 
 use super::directory::DirectoryStore;
 use super::facts::StoreNow;
 use super::request::Failure;
 use super::time::{RESOLUTION, StoreClock, TOLERANCE};
-use super::{LockStore, Version};
+use super::{LockStore, Version, json_attributes};
 use crate::clock::{Boot, Wall, timeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::SCRATCH;
@@ -61,7 +62,8 @@ impl Fitness {
         self.known.load(Ordering::Acquire)
     }
 
-    pub(super) async fn ensure(&self, store: &LockStore) -> Result<()> {
+    /// Makes the check, unless it was made before.
+    async fn ensure(&self, check: impl Future<Output = Result<()>>) -> Result<()> {
         if self.known.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -69,7 +71,7 @@ impl Fitness {
         if self.known.load(Ordering::Acquire) {
             return Ok(());
         }
-        check(store).await?;
+        check.await?;
         self.known.store(true, Ordering::Release);
         if let Some(identity) = self.identity {
             FIT.lock().unwrap_or_else(PoisonError::into_inner).insert(identity);
@@ -78,9 +80,48 @@ impl Fitness {
     }
 }
 
+/// Whether conditions are honoured.
+pub(super) async fn ensure_conditions(store: &LockStore) -> Result<()> {
+    store.fitness.ensure(check_conditions(store)).await
+}
+
+/// Whether objects keep their metadata.
+pub(super) async fn ensure_metadata(store: &LockStore) -> Result<()> {
+    store.metadata.ensure(check_metadata(store)).await
+}
+
+/// Writes a scratch object with metadata and reads it.
+async fn check_metadata(store: &LockStore) -> Result<()> {
+    const NAME: &str = "leaselockcheck";
+    let key = scratch_key(store, "metadata");
+    let mut attributes = Attributes::with_capacity(1);
+    attributes.insert(Attribute::Metadata(NAME.into()), "kept".into());
+    let written = store.put(&key, None, Bytes::from_static(b"check\n"), attributes, LIMIT).await;
+    // Whatever the answer was, the read tells: nobody else writes this object (hazard H1).
+    let read = store.requests.get(&key, None, 1024, LIMIT).await;
+    store.requests.delete(&key, LIMIT).await;
+    match (written, read) {
+        (Err(failure @ Failure::NotApplied { kind: ErrorKind::UnfitStore, .. }), _) => {
+            Err(without_metadata().caused_by(failure.into_error(&key)))
+        }
+        (Err(failure), Err(_)) | (Ok(_), Err(failure)) => Err(failure.into_error(&key)),
+        (_, Ok((got, _))) => match got.attributes.get(&Attribute::Metadata(NAME.into())) {
+            Some(value) if value.as_ref() == "kept" => Ok(()),
+            _ => Err(without_metadata()),
+        },
+    }
+}
+
+fn without_metadata() -> Error {
+    Error::new(
+        ErrorKind::UnfitStore,
+        "the store does not keep metadata of objects, which is where a fence writes its tokens",
+    )
+}
+
 /// Races creates and then updates of a scratch object: of each at most one may succeed, and later
 /// ones none.
-async fn check(store: &LockStore) -> Result<()> {
+async fn check_conditions(store: &LockStore) -> Result<()> {
     for round in 1.. {
         let key = scratch_key(store, "check");
         let found = race(store, &key).await;
@@ -165,7 +206,7 @@ async fn write_at_once(
 ) -> Result<Outcomes> {
     let writes = (0..racers).map(|_| {
         let body = format!("{{\"leaselock\": \"{:032x}\"}}", store.rng.bits());
-        store.put(key, expected, Bytes::from(body), LIMIT)
+        store.put(key, expected, Bytes::from(body), json_attributes(), LIMIT)
     });
     let mut outcomes = Outcomes { won: 0, unclear: false };
     for result in join_all(writes).await {
@@ -284,7 +325,7 @@ pub(super) async fn probe_time(store: &LockStore, limit: Duration) -> Option<Sto
     let sent = store.clock.now().boot;
     let body = Bytes::from_static(b"what time is it?\n");
     // Whatever the answer is, the read tells: nobody else writes this object (hazard H1).
-    drop(store.put(&key, None, body, limit).await);
+    drop(store.put(&key, None, body, json_attributes(), limit).await);
     let read = store.requests.get(&key, None, 1024, limit).await;
     let received = store.clock.now().boot;
     store.requests.delete(&key, limit).await;

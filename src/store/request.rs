@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{
-    Attribute, AttributeValue, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload, PutResult,
+    Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, PutResult,
 };
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
@@ -53,6 +53,7 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) meta: ObjectMeta,
+    pub(crate) attributes: Attributes,
     /// `None` when it is larger than asked for.
     pub(crate) body: Option<Bytes>,
 }
@@ -116,10 +117,10 @@ impl Requests {
         let options = GetOptions { if_none_match, extensions, ..GetOptions::default() };
         let work = async {
             let result = self.objects.get_opts(key, options).await?;
-            let meta = result.meta.clone();
+            let (meta, attributes) = (result.meta.clone(), result.attributes.clone());
             let fits = meta.size <= most as u64;
             let body = if fits { Some(result.bytes().await?) } else { None };
-            Ok(Got { meta, body })
+            Ok(Got { meta, attributes, body })
         };
         let got = self.send(kind, &facts, limit, work).await.map_err(|failure| match failure {
             // A read's answer is what it says.
@@ -135,14 +136,14 @@ impl Requests {
         key: &Path,
         body: PutPayload,
         mode: PutMode,
-        attributes: [(Attribute, AttributeValue); 2],
+        attributes: Attributes,
         limit: Duration,
     ) -> Result<PutResult, Failure> {
         let facts = Facts::default();
         let kind = if mode == PutMode::Create { "create" } else { "update" };
         let options = PutOptions {
             mode,
-            attributes: attributes.into_iter().collect(),
+            attributes,
             extensions: facts.extensions(),
             ..PutOptions::default()
         };
