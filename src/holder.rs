@@ -51,10 +51,6 @@ impl Nonce {
     pub const fn from_random(bits: u128) -> Self {
         Self(bits)
     }
-
-    pub(crate) const fn bits(self) -> u128 {
-        self.0
-    }
 }
 
 impl fmt::Display for Nonce {

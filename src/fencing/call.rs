@@ -7,7 +7,7 @@ use object_store::path::Path;
 use super::conflict;
 use super::objects::Objects;
 use crate::error::Result;
-use crate::holder::Nonce;
+use crate::record::Mark;
 use crate::store::objects::{NewObject, Stored};
 use crate::store::{Patience, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
@@ -37,8 +37,8 @@ impl<'a> Call<'a> {
         Ok(Self { objects, path, patience, backoff })
     }
 
-    pub(super) fn nonce(&self) -> Nonce {
-        self.objects.store.nonce()
+    pub(super) fn mark(&self) -> Mark {
+        Mark::from_random(self.objects.store.rng().bits())
     }
 
     pub(super) async fn read(&self) -> Result<Option<Stored>> {

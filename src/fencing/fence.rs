@@ -11,10 +11,9 @@ use super::objects::Objects;
 use super::{fenced, refused, unconfirmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
-use crate::holder::Nonce;
 use crate::keeper::lost;
 use crate::protocol::fencing::{Claim, Fate, claim, fate, is_empty, next};
-use crate::record::{MAX_NONCES, Stamp};
+use crate::record::{MAX_MARKS, Mark, Stamp};
 use crate::store::objects::{NewObject, Stored};
 use crate::store::{Swap, Version};
 use crate::token::FencingToken;
@@ -74,7 +73,7 @@ impl Fence {
         let mut found = call.read().await?;
         loop {
             let stamp = found.as_ref().and_then(|object| object.stamp.as_ref());
-            let stamp = match claim(stamp, found.is_some(), self.token(), call.nonce()) {
+            let stamp = match claim(stamp, found.is_some(), self.token(), call.mark()) {
                 Claim::Fenced(by) => return Err(fenced(&path, self.token(), by)),
                 Claim::Write(stamp) => Some(stamp),
                 Claim::Ours => None,
@@ -117,7 +116,7 @@ impl Fence {
             if let Some(by) = base.map(|stamp| stamp.token).filter(|token| *token > self.token()) {
                 return Err(fenced(&path, self.token(), by));
             }
-            let stamp = next(base, self.token(), call.nonce());
+            let stamp = next(base, self.token(), call.mark());
             let attributes =
                 found.as_ref().map_or_else(|| self.attributes.clone(), |o| o.attributes.clone());
             let version = found.as_ref().map(|object| &object.version);
@@ -153,7 +152,7 @@ impl Fence {
         let new = NewObject {
             content: bytes.into(),
             attributes: self.attributes.clone(),
-            stamp: next(None, self.token(), call.nonce()),
+            stamp: next(None, self.token(), call.mark()),
             // It is never written again: nothing needs its ETag.
             distinct: false,
         };
@@ -184,7 +183,7 @@ impl Fence {
 /// What became of the write with this stamp over `base`, if `found` is there now.
 fn fate_of(stamp: &Stamp, base: Option<&Stamp>, found: Option<&Stored>) -> Fate {
     let found = found.and_then(|object| object.stamp.as_ref());
-    stamp.nonce().map_or(Fate::Unknown, |nonce| fate(nonce, base, found))
+    stamp.mark().map_or(Fate::Unknown, |mark| fate(mark, base, found))
 }
 
 fn internal() -> Error {
@@ -198,7 +197,7 @@ pub struct Claimed {
     path: Path,
     stored: Stored,
     /// Writes of this claim whose outcome is not known.
-    doubts: Vec<Nonce>,
+    doubts: Vec<Mark>,
 }
 
 impl Claimed {
@@ -251,13 +250,13 @@ impl Claimed {
         let objects = self.fence.objects.clone();
         let mut call = Call::begin(&objects, &path).await?;
         loop {
-            let (nonce, base) = (call.nonce(), self.stored.stamp.clone());
-            let stamp = next(base.as_ref(), token, nonce);
+            let (mark, base) = (call.mark(), self.stored.stamp.clone());
+            let stamp = next(base.as_ref(), token, mark);
             let attributes = self.stored.attributes.clone();
             let new = self.fence.new_object(content.clone(), attributes, stamp.clone());
             // Should this future be dropped, the next call knows of it.
-            self.doubts.insert(0, nonce);
-            self.doubts.truncate(MAX_NONCES);
+            self.doubts.insert(0, mark);
+            self.doubts.truncate(MAX_MARKS);
             let now = match call.write(Some(&self.stored.version), new).await {
                 Ok(Swap::Won { version }) => {
                     self.settled(content, stamp, version);
@@ -281,7 +280,7 @@ impl Claimed {
                 Fate::Refused => self.doubts.remove(0),
             };
             match now {
-                Some(own) if own.nonce().is_some_and(|nonce| self.doubts.contains(&nonce)) => {
+                Some(own) if own.mark().is_some_and(|mark| self.doubts.contains(&mark)) => {
                     // What refused it is an earlier write of this claim: go on from there.
                     self.stored.stamp = own.stamp;
                     self.stored.version = own.version;

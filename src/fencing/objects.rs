@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # What is written besides the content
 ///
 /// Every object written through this type carries metadata of its own: `leaselocktoken`, the token
-/// of the last holder that claimed it, and `leaselocknonces`, by which a writer whose answer was
+/// of the last holder that claimed it, and `leaselockmarks`, by which a writer whose answer was
 /// lost recognises its own write. Attributes and metadata of the user's stay; tags, access lists
 /// and a storage class do not, unless the bucket's defaults set them.
 ///
@@ -118,11 +118,11 @@ impl Objects {
             let base = found.as_ref().and_then(|object| object.stamp.as_ref());
             let old = found.as_ref().filter(|_| !is_empty(base)).map(|object| &object.content);
             let Some(content) = change(old).map(Into::into) else { return Ok(None) };
-            let nonce = call.nonce();
+            let mark = call.mark();
             let new = NewObject {
                 content: content.clone(),
                 attributes: found.as_ref().map(|o| o.attributes.clone()).unwrap_or_default(),
-                stamp: next(base, FencingToken::ZERO, nonce),
+                stamp: next(base, FencingToken::ZERO, mark),
                 distinct: self.pads(),
             };
             let version = found.as_ref().map(|object| &object.version);
@@ -131,7 +131,7 @@ impl Objects {
                 Swap::Unknown(error) => return Err(unconfirmed(&path, error)),
                 Swap::Conflict(now) => now,
             };
-            match fate(nonce, base, now.as_ref().and_then(|object| object.stamp.as_ref())) {
+            match fate(mark, base, now.as_ref().and_then(|object| object.stamp.as_ref())) {
                 Fate::Landed => return Ok(Some(content)),
                 Fate::Unknown => return Err(unconfirmed(&path, None)),
                 Fate::Refused => {}

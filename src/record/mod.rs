@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, Timelike};
 
 pub use payload::Payload;
-pub use stamp::{MAX_NONCES, Stamp};
+pub use stamp::{MAX_MARKS, Mark, Stamp};
 pub(crate) use stamp::{content_length, padding};
 
 use crate::holder::{HolderId, Nonce, Owner};

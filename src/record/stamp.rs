@@ -3,40 +3,66 @@
 //! Names are one lower-case word each: Azure takes identifiers only, S3 folds case, and some
 //! proxies drop headers with an underscore.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::str::FromStr;
 
 use super::{Fault, RecordError};
-use crate::holder::Nonce;
 use crate::token::FencingToken;
 
 /// The token of the holder that wrote the object last.
 const TOKEN: &str = "leaselocktoken";
-/// The nonces of the last writes, newest first.
-const NONCES: &str = "leaselocknonces";
+/// The marks of the last writes, newest first.
+const MARKS: &str = "leaselockmarks";
 /// Present when the object only keeps a place: it was claimed and has no content yet.
 const EMPTY: &str = "leaselockempty";
 
-/// How many writes an object remembers. With the token they take 300 of the 2,048 bytes of
+/// How many writes an object remembers. With the token they take 450 of the 2,048 bytes of
 /// metadata that S3 allows.
-pub const MAX_NONCES: usize = 8;
+pub const MAX_MARKS: usize = 24;
 /// Trailing bytes that make a body unlike every other: see [`padding`].
 const PAD_BYTES: usize = 64;
+
+/// A nonce: 64 random bits that tell one write of an object from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// The mark made of the last of these random bits.
+    pub const fn from_random(bits: u128) -> Self {
+        Self(bits as u64)
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hex { u64::from_str_radix(text, 16).map(Self).map_err(drop) } else { Err(()) }
+    }
+}
 
 /// Who wrote an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// The fencing token of the last holder that claimed the object; zero when none has.
     pub token: FencingToken,
-    /// The nonces of the last writes, newest first; at least one, at most [`MAX_NONCES`].
-    pub nonces: Vec<Nonce>,
+    /// The marks of the last writes, newest first; at least one, at most [`MAX_MARKS`].
+    pub marks: Vec<Mark>,
     /// Whether the object only keeps a place and counts as absent.
     pub empty: bool,
 }
 
 impl Stamp {
-    /// The nonce of the write that made the object what it is.
-    pub fn nonce(&self) -> Option<Nonce> {
-        self.nonces.first().copied()
+    /// The mark of the write that made the object what it is.
+    pub fn mark(&self) -> Option<Mark> {
+        self.marks.first().copied()
     }
 
     /// The stamp in an object's metadata, given as a look-up by name; `None` when there is none.
@@ -46,30 +72,30 @@ impl Stamp {
     pub(crate) fn decode<'a>(
         metadata: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<Option<Self>, RecordError> {
-        let (token, nonces) = match (metadata(TOKEN), metadata(NONCES)) {
+        let (token, marks) = match (metadata(TOKEN), metadata(MARKS)) {
             (None, None) => return Ok(None),
-            (Some(token), Some(nonces)) => (token, nonces),
+            (Some(token), Some(marks)) => (token, marks),
             (None, Some(_)) => return Err(fault(TOKEN, "metadata", "nothing")),
-            (Some(_), None) => return Err(fault(NONCES, "metadata", "nothing")),
+            (Some(_), None) => return Err(fault(MARKS, "metadata", "nothing")),
         };
         let token = token.trim().parse().map_err(|_| fault(TOKEN, "a fencing token", token))?;
-        let wanted = "one to eight nonces of 32 hexadecimal digits";
-        let parsed: Result<Vec<Nonce>, _> = nonces.split_whitespace().map(str::parse).collect();
-        let parsed = parsed.map_err(|_| fault(NONCES, wanted, nonces))?;
-        if parsed.is_empty() || parsed.len() > MAX_NONCES {
-            return Err(fault(NONCES, wanted, nonces));
+        let wanted = "one to 24 marks of 16 hexadecimal digits";
+        let parsed: Result<Vec<Mark>, _> = marks.split_whitespace().map(str::parse).collect();
+        let parsed = parsed.map_err(|_| fault(MARKS, wanted, marks))?;
+        if parsed.is_empty() || parsed.len() > MAX_MARKS {
+            return Err(fault(MARKS, wanted, marks));
         }
-        Ok(Some(Self { token, nonces: parsed, empty: metadata(EMPTY).is_some() }))
+        Ok(Some(Self { token, marks: parsed, empty: metadata(EMPTY).is_some() }))
     }
 
     /// The stamp as metadata.
     pub(crate) fn encode(&self) -> Vec<(&'static str, String)> {
-        let mut nonces = String::new();
-        for nonce in &self.nonces {
-            let space = if nonces.is_empty() { "" } else { " " };
-            let _ = write!(nonces, "{space}{nonce}");
+        let mut marks = String::new();
+        for mark in &self.marks {
+            let space = if marks.is_empty() { "" } else { " " };
+            let _ = write!(marks, "{space}{mark}");
         }
-        let mut metadata = vec![(TOKEN, self.token.to_string()), (NONCES, nonces)];
+        let mut metadata = vec![(TOKEN, self.token.to_string()), (MARKS, marks)];
         if self.empty {
             metadata.push((EMPTY, "true".to_owned()));
         }
@@ -78,7 +104,7 @@ impl Stamp {
 
     /// Whether this metadata is part of a stamp.
     pub(crate) fn owns(name: &str) -> bool {
-        [TOKEN, NONCES, EMPTY].contains(&name)
+        [TOKEN, MARKS, EMPTY].contains(&name)
     }
 }
 
@@ -87,20 +113,19 @@ fn fault(name: &str, expected: &'static str, found: &str) -> RecordError {
     RecordError { path: format!("metadata.{name}"), fault: Fault::Unexpected { expected, found } }
 }
 
-/// What follows the content of an object on a store whose ETags are digests of the body: 64 bits of
-/// the write's nonce as blanks and tabs.
+/// What follows the content of an object on a store whose ETags are digests of the body: the
+/// write's mark as blanks and tabs.
 ///
 /// On such a store two writes of equal bytes have one ETag, whatever their metadata, and a paused
 /// writer's `If-Match` would be met again (hazard H3). JSON, YAML and most other text allow blanks
 /// at their end.
-pub(crate) fn padding(nonce: Nonce) -> [u8; PAD_BYTES] {
-    let bits = nonce.bits();
-    std::array::from_fn(|index| if bits >> index & 1 == 0 { b' ' } else { b'\t' })
+pub(crate) fn padding(mark: Mark) -> [u8; PAD_BYTES] {
+    std::array::from_fn(|index| if mark.0 >> index & 1 == 0 { b' ' } else { b'\t' })
 }
 
 /// How long the content of `body` is without its padding, if it has one.
 pub(crate) fn content_length(body: &[u8], stamp: &Stamp) -> usize {
-    let padded = stamp.nonce().is_some_and(|nonce| body.ends_with(&padding(nonce)));
+    let padded = stamp.mark().is_some_and(|mark| body.ends_with(&padding(mark)));
     if padded { body.len() - PAD_BYTES } else { body.len() }
 }
 
@@ -110,11 +135,7 @@ mod tests {
 
     fn stamp(count: u128, empty: bool) -> Stamp {
         let token = FencingToken::new(1_795_227_959_644_000).unwrap();
-        Stamp {
-            token,
-            nonces: (0..count).map(|n| Nonce::from_random(n << 100 | n)).collect(),
-            empty,
-        }
+        Stamp { token, marks: (0..count).map(|n| Mark::from_random(n << 60 | n)).collect(), empty }
     }
 
     fn decode(metadata: &[(&str, &str)]) -> Result<Option<Stamp>, RecordError> {
@@ -123,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for stamp in [stamp(1, false), stamp(8, true)] {
+        for stamp in [stamp(1, false), stamp(24, true)] {
             let written = stamp.encode();
             let metadata: Vec<_> = written.iter().map(|(k, v)| (*k, v.as_str())).collect();
             assert_eq!(decode(&metadata).unwrap(), Some(stamp));
@@ -133,35 +154,35 @@ mod tests {
 
     #[test]
     fn the_largest_stamp_leaves_room_for_the_users_metadata() {
-        let size: usize = stamp(8, true).encode().iter().map(|(k, v)| k.len() + v.len()).sum();
-        assert!(size < 400, "{size}");
+        let size: usize = stamp(24, true).encode().iter().map(|(k, v)| k.len() + v.len()).sum();
+        assert!(size < 500, "{size}");
     }
 
     #[test]
     fn every_fault_is_named() {
-        let good = "0123456789abcdef0123456789abcdef";
-        let many = [good; 9].join(" ");
-        for (token, nonces, name) in [
+        let good = "0123456789abcdef";
+        let many = [good; 25].join(" ");
+        for (token, marks, name) in [
             (None, Some(good), TOKEN),
-            (Some("1"), None, NONCES),
+            (Some("1"), None, MARKS),
             (Some("one"), Some(good), TOKEN),
             (Some("9007199254740992"), Some(good), TOKEN),
-            (Some("1"), Some(""), NONCES),
-            (Some("1"), Some("12"), NONCES),
-            (Some("1"), Some(many.as_str()), NONCES),
+            (Some("1"), Some(""), MARKS),
+            (Some("1"), Some("12"), MARKS),
+            (Some("1"), Some(many.as_str()), MARKS),
         ] {
             let mut metadata = Vec::new();
             metadata.extend(token.map(|token| (TOKEN, token)));
-            metadata.extend(nonces.map(|nonces| (NONCES, nonces)));
+            metadata.extend(marks.map(|marks| (MARKS, marks)));
             let error = decode(&metadata).unwrap_err();
             assert_eq!(error.path, format!("metadata.{name}"), "{error}");
         }
     }
 
     #[test]
-    fn padding_differs_with_the_nonce_and_is_blank() {
+    fn padding_differs_with_the_mark_and_is_blank() {
         let pads: std::collections::BTreeSet<_> =
-            (0..64).map(|bit| padding(Nonce::from_random(1 << bit))).collect();
+            (0..64).map(|bit| padding(Mark::from_random(1 << bit))).collect();
         assert_eq!(pads.len(), 64);
         assert!(pads.iter().flatten().all(u8::is_ascii_whitespace));
     }
@@ -169,11 +190,11 @@ mod tests {
     #[test]
     fn only_its_own_padding_is_taken_off() {
         let stamp = stamp(2, false);
-        let pad = padding(stamp.nonces[0]);
+        let pad = padding(stamp.marks[0]);
         let padded = [b"content".as_slice(), &pad].concat();
         assert_eq!(content_length(&padded, &stamp), 7);
         assert_eq!(content_length(b"content", &stamp), 7);
-        let other = [b"content".as_slice(), &padding(stamp.nonces[1])].concat();
+        let other = [b"content".as_slice(), &padding(stamp.marks[1])].concat();
         assert_eq!(content_length(&other, &stamp), 7 + PAD_BYTES);
     }
 }

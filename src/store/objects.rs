@@ -11,8 +11,7 @@ use super::request::{Failure, Got};
 use super::swap::{ConditionalWrite, Landed, Patience, Swap, read_through, see_through};
 use super::{LockStore, Version, probe};
 use crate::error::{Error, ErrorKind, Result};
-use crate::holder::Nonce;
-use crate::record::{Stamp, content_length, padding};
+use crate::record::{Mark, Stamp, content_length, padding};
 
 /// What a store makes its ETags of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +79,12 @@ impl LockStore {
         for (name, value) in new.stamp.encode() {
             attributes.insert(Attribute::Metadata(name.into()), value.into());
         }
-        let nonce = new.stamp.nonce();
-        let body = match nonce.filter(|_| new.distinct && self.e_tags == ETags::OfBodies) {
-            Some(nonce) => [&new.content[..], &padding(nonce)].concat().into(),
+        let mark = new.stamp.mark();
+        let body = match mark.filter(|_| new.distinct && self.e_tags == ETags::OfBodies) {
+            Some(mark) => [&new.content[..], &padding(mark)].concat().into(),
             None => new.content.clone(),
         };
-        let write = ObjectWrite { store: self, path, expected, body, attributes, nonce };
+        let write = ObjectWrite { store: self, path, expected, body, attributes, mark };
         see_through(&write, &self.clock, &self.rng, patience).await
     }
 
@@ -112,7 +111,7 @@ struct ObjectWrite<'a> {
     expected: Option<&'a Version>,
     body: Bytes,
     attributes: Attributes,
-    nonce: Option<Nonce>,
+    mark: Option<Mark>,
 }
 
 impl ConditionalWrite for ObjectWrite<'_> {
@@ -133,7 +132,7 @@ impl ConditionalWrite for ObjectWrite<'_> {
 
     fn recognise(&self, found: &Option<Stored>) -> Landed {
         match (found, self.expected) {
-            (Some(object), _) if self.nonce.is_some() && object.nonce() == self.nonce => {
+            (Some(object), _) if self.mark.is_some() && object.mark() == self.mark => {
                 Landed::Ours(object.version.clone())
             }
             (None, None) => Landed::NotYet,
@@ -144,8 +143,8 @@ impl ConditionalWrite for ObjectWrite<'_> {
 }
 
 impl Stored {
-    pub(crate) fn nonce(&self) -> Option<Nonce> {
-        self.stamp.as_ref().and_then(Stamp::nonce)
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.stamp.as_ref().and_then(Stamp::mark)
     }
 }
 

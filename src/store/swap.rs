@@ -8,7 +8,7 @@ use object_store::path::Path;
 use super::Version;
 use super::request::Failure;
 use crate::clock::{Boot, Clock};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rng::Randomness;
 use crate::telemetry;
 use crate::wait::{Backoff, RETRYING};
@@ -100,7 +100,7 @@ pub(super) async fn see_through<W: ConditionalWrite>(
             }
             continue;
         }
-        match pauses.read(|limit| write.read(limit)).await {
+        match pauses.read(|limit| write.read(limit), worth_reading_again).await {
             Err(error) => {
                 telemetry::ambiguity_resolved("unknown");
                 return Ok(Swap::Unknown(error.caused_by(failure.into_error(key))));
@@ -137,7 +137,14 @@ pub(super) async fn read_through<T, F: Future<Output = Result<T>>>(
     rng: &Arc<dyn Randomness>,
     patience: Patience,
 ) -> Result<T> {
-    Pauses::new(clock, rng, patience).read(read).await
+    let passing = |error: &Error| error.kind() == ErrorKind::Unavailable;
+    Pauses::new(clock, rng, patience).read(read, passing).await
+}
+
+/// While the outcome of a write is open even denied access may pass; what was read and not
+/// understood stays as it is.
+fn worth_reading_again(error: &Error) -> bool {
+    error.kind() != ErrorKind::UnreadableRecord
 }
 
 /// The time between attempts.
@@ -152,17 +159,21 @@ impl<'a> Pauses<'a> {
         Self { clock: &**clock, backoff: Backoff::new(RETRYING, Arc::clone(rng)), patience }
     }
 
-    /// Reads until an answer comes or patience runs out.
-    async fn read<T, F>(&mut self, read: impl Fn(Duration) -> F) -> Result<T>
+    /// Reads until an answer comes, patience runs out, or an error is not worth another attempt.
+    async fn read<T, F>(
+        &mut self,
+        read: impl Fn(Duration) -> F,
+        again: impl Fn(&Error) -> bool,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         for attempt in 1.. {
             match read(self.patience.request).await {
                 Ok(found) => return Ok(found),
-                Err(error) if attempt >= self.patience.attempts => return Err(error),
                 Err(error) => {
-                    if !self.pause().await {
+                    let last = attempt >= self.patience.attempts || !again(&error);
+                    if last || !self.pause().await {
                         return Err(error);
                     }
                 }

@@ -66,6 +66,16 @@ impl Place {
         objects.delete(&path).await.expect("the test's object is deleted");
     }
 
+    /// Where `key` lies, counted from the store's root.
+    pub fn path(&self, key: &str) -> Path {
+        self.objects(key).1
+    }
+
+    /// The store itself, past the library.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        self.objects("").0
+    }
+
     /// The store itself and where `key` lies on it.
     fn objects(&self, key: &str) -> (Arc<dyn ObjectStore>, Path) {
         let Some(url) = &self.url else {
