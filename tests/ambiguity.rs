@@ -40,6 +40,7 @@ macro_rules! on_every_http_store {
 
 on_every_http_store!(
     every_single_fault_of_a_write_is_survived,
+    every_single_fault_of_a_fenced_write_is_survived,
     a_storm_of_every_fault_loses_nothing,
     a_release_without_an_answer_is_found_out,
     an_outage_shorter_than_the_lease_is_survived,
@@ -125,6 +126,43 @@ async fn every_single_fault_of_a_write_is_survived(behind: &Behind) {
             behind.proxy.pass();
             assert!(is_free(&observer, &name).await, "{said} {round}: never released");
         }
+    }
+}
+
+async fn every_single_fault_of_a_fenced_write_is_survived(behind: &Behind) {
+    let observer = behind.observer().await.objects();
+    let store = behind.open().await;
+    let guard = store.lock("fence").ttl(LONG).acquire().await.expect("acquires");
+    let objects = store.objects();
+    let fence = guard.fence(&objects);
+    // The store's keeping of metadata is checked now and not later.
+    fence.put_new(behind.place.path("warm"), "").await.expect("is written");
+    for (number, fault) in faults_of_a_write().into_iter().enumerate() {
+        let (path, said) = (behind.place.path(&format!("fenced/{number}")), format!("{fault:?}"));
+        let new = behind.place.path(&format!("new/{number}"));
+        let next = || behind.proxy.on_put(1, fault.clone());
+        next();
+        let claimed = fence.claim(path.clone()).await;
+        let mut claimed = claimed.unwrap_or_else(|error| panic!("claim: {said}: {error:?}"));
+        next();
+        let put = claimed.put("1").await;
+        put.unwrap_or_else(|error| panic!("put: {said}: {error:?}"));
+        claimed.put("12").await.expect("goes on from its own write");
+        next();
+        let update =
+            objects.update(path.clone(), |old| Some([old.expect("is there"), &b"3"[..]].concat()));
+        update.await.unwrap_or_else(|error| panic!("update: {said}: {error:?}"));
+        let read = observer.read(path.clone()).await.expect("reads").expect("is there");
+        assert_eq!(read.bytes(), "123", "{said}: each write counts once");
+        next();
+        let put = fence.put_fenced(path.clone(), "4").await;
+        put.unwrap_or_else(|error| panic!("put_fenced: {said}: {error:?}"));
+        next();
+        let put = fence.put_new(new, "5").await;
+        put.unwrap_or_else(|error| panic!("put_new: {said}: {error:?}"));
+        behind.proxy.pass();
+        let read = observer.read(path).await.expect("reads").expect("is there");
+        assert_eq!(read.bytes(), "4", "{said}");
     }
 }
 
