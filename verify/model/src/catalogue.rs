@@ -1,6 +1,7 @@
 //! Which configurations are checked, and which sabotage is found in which of them.
 
 use crate::config::{Config, FAST, FINE_TICK, LONGER_TICK, Rules, SLOW, Sabotage};
+use crate::fence::{FenceSabotage, Fenced};
 
 /// A configuration that holds, with the number of its states.
 #[derive(Debug)]
@@ -15,6 +16,56 @@ pub(crate) struct Entry {
 
 const STORE_CLOCK: Rules = Rules { observation: false, store_clock: true };
 const BOTH: Rules = Rules { observation: true, store_clock: true };
+
+/// A world of fenced objects that holds, with the number of its states.
+#[derive(Debug)]
+pub(crate) struct FenceEntry {
+    pub(crate) name: &'static str,
+    pub(crate) world: Fenced,
+    pub(crate) states: usize,
+    pub(crate) deep: bool,
+}
+
+const TWO_HOLDERS: Fenced = Fenced {
+    holders: 2,
+    updaters: 0,
+    puts: 2,
+    sends: 2,
+    faults: 2,
+    digests: false,
+    sabotage: None,
+};
+const AMONG_UPDATES: Fenced = Fenced { updaters: 1, puts: 1, ..TWO_HOLDERS };
+const ON_S3: Fenced = Fenced { digests: true, ..TWO_HOLDERS };
+
+/// All worlds of fenced objects, those for every run first.
+pub(crate) fn fenced() -> Vec<FenceEntry> {
+    let entry = |name, states, world, deep| FenceEntry { name, world, states, deep };
+    let three = Fenced { holders: 3, puts: 1, sends: 1, faults: 0, ..TWO_HOLDERS };
+    let one_fault = |world: Fenced| Fenced { faults: 1, ..world };
+    vec![
+        entry("fence: two holders", 279_219, TWO_HOLDERS, false),
+        entry("fence: ETags are digests", 279_219, ON_S3, false),
+        entry("fence: updates without a lock", 453_592, one_fault(AMONG_UPDATES), false),
+        entry("fence: three holders", 363_232, three.clone(), false),
+        entry("fence: updates, more faults", 3_532_204, AMONG_UPDATES, true),
+        entry("fence: three holders, a fault", 3_887_062, one_fault(three), true),
+    ]
+}
+
+/// Every sabotage of fences, in a world that gives it room.
+pub(crate) fn fence_sabotages() -> Vec<(&'static str, Fenced)> {
+    use FenceSabotage as S;
+    let with = |sabotage, world| Fenced { sabotage: Some(sabotage), ..world };
+    vec![
+        ("fence: claim skipped", with(S::ClaimSkipped, TWO_HOLDERS)),
+        ("fence: unconditional write", with(S::Unconditional, TWO_HOLDERS)),
+        ("fence: no padding on S3", with(S::NoPadding, ON_S3)),
+        ("fence: marks ignored", with(S::MarksIgnored, TWO_HOLDERS)),
+        ("fence: no read-back", with(S::NoReadBack, TWO_HOLDERS)),
+        ("fence: token taken off", with(S::TokenTakenOff, AMONG_UPDATES)),
+    ]
+}
 
 /// All configurations, those for every run first.
 pub(crate) fn configurations() -> Vec<Entry> {

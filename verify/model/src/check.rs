@@ -1,10 +1,13 @@
 //! Exhausts one configuration.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use crate::config::Config;
+use crate::fence::Fenced;
 use crate::witness::Event;
 use crate::world::World;
 
@@ -32,6 +35,34 @@ pub(crate) struct Counterexample {
 pub(crate) fn check(config: &Config) -> Checked {
     let world = World::new(config.clone());
     let witness = Arc::clone(&world.witness);
+    let (states, violation, _) = explore(world);
+    let witnessed = Event::ALL.map(|(event, what)| (what, witness.count(event))).into();
+    Checked { states, witnessed, violation }
+}
+
+/// The same for fenced objects.
+pub(crate) fn check_fenced(world: &Fenced) -> Checked {
+    let (states, violation, seen) = explore(world.clone());
+    let sometimes = world.properties().into_iter();
+    let sometimes = sometimes.filter(|property| property.expectation == Expectation::Sometimes);
+    let witnessed =
+        sometimes.map(|property| (property.name, u64::from(seen.contains(&property.name))));
+    Checked { states, witnessed: witnessed.collect(), violation }
+}
+
+/// How many states there are, the shortest way to a broken promise, and which events happen.
+fn explore<M>(world: M) -> (usize, Option<Counterexample>, Vec<&'static str>)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Debug + Clone + PartialEq + Send + Sync + 'static,
+    M::Action: Clone + PartialEq + Debug + Send + Sync + 'static,
+{
+    let names = |expectation: Expectation| {
+        let properties = world.properties().into_iter();
+        let properties = properties.filter(|property| property.expectation == expectation);
+        properties.map(|property| property.name).collect::<Vec<_>>()
+    };
+    let hoped = names(Expectation::Sometimes);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let checker = world
         .checker()
@@ -39,17 +70,15 @@ pub(crate) fn check(config: &Config) -> Checked {
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
-    let violation = checker
-        .discoveries()
+    let (seen, broken): (Vec<_>, Vec<_>) =
+        checker.discoveries().into_iter().partition(|(name, _)| hoped.contains(name));
+    let violation = broken
         .into_iter()
         .map(|(property, path)| Counterexample {
             property,
             steps: path.into_actions().iter().map(|step| format!("{step:?}")).collect(),
         })
         .min_by_key(|example| example.steps.len());
-    Checked {
-        states: checker.unique_state_count(),
-        witnessed: Event::ALL.map(|(event, what)| (what, witness.count(event))).into(),
-        violation,
-    }
+    let seen = seen.into_iter().map(|(name, _)| name).collect();
+    (checker.unique_state_count(), violation, seen)
 }

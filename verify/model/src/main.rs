@@ -34,6 +34,7 @@ mod catalogue;
 mod check;
 mod config;
 mod decisions;
+mod fence;
 mod process;
 mod state;
 mod store;
@@ -43,8 +44,8 @@ mod world;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use catalogue::{configurations, sabotages};
-use check::{Checked, check};
+use catalogue::{configurations, fence_sabotages, fenced, sabotages};
+use check::{Checked, check, check_fenced};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--deep").collect();
@@ -54,21 +55,25 @@ fn main() -> ExitCode {
 
     println!("configurations, exhausted:");
     let mut witnessed = BTreeMap::new();
-    let chosen = configurations();
-    let chosen = chosen.iter().filter(|entry| wanted(entry.name) && (deep || !entry.deep));
-    for entry in chosen {
-        let checked = check(&entry.config);
+    let mut report = |name: &str, checked: Checked, expected: usize| {
         let verdict = match &checked.violation {
             Some(_) => "VIOLATED".to_owned(),
-            None if checked.states == entry.states => "holds".to_owned(),
-            None => format!("HOLDS, BUT {} STATES WERE EXPECTED", entry.states),
+            None if checked.states == expected => "holds".to_owned(),
+            None => format!("HOLDS, BUT {expected} STATES WERE EXPECTED"),
         };
         failed |= verdict != "holds";
-        println!("  {:<36} {:>10} states  {verdict}", entry.name, checked.states);
+        println!("  {name:<36} {:>10} states  {verdict}", checked.states);
         print_violation(&checked);
         for (what, count) in checked.witnessed {
             *witnessed.entry(what).or_insert(0) += count;
         }
+    };
+    let chosen = |name: &str, of_deep: bool| wanted(name) && (deep || !of_deep);
+    for entry in configurations().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check(&entry.config), entry.states);
+    }
+    for entry in fenced().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_fenced(&entry.world), entry.states);
     }
     println!("seen to happen on the way, in all of them together:");
     for (what, count) in witnessed {
@@ -80,8 +85,10 @@ fn main() -> ExitCode {
     }
 
     println!("sabotages, each with the counterexample it must have:");
-    for (name, config) in sabotages().iter().filter(|(name, _)| wanted(name)) {
-        let checked = check(config);
+    let locks = sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let fences = fence_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let broken = locks.map(|(name, config)| (name, check(&config)));
+    for (name, checked) in broken.chain(fences.map(|(name, world)| (name, check_fenced(&world)))) {
         match &checked.violation {
             Some(violation) => println!(
                 "  {name:<36} after {:>2} steps: {}",
