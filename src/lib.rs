@@ -8,9 +8,9 @@
 //! # What is not promised
 //!
 //! - **That a paused process does not act late.** Between asking [`LockGuard::is_held`] and the next
-//!   line a process can be suspended for an hour; no lease can prevent that. Pass
-//!   [`LockGuard::token`] along with every write, and let the receiver refuse a smaller token than
-//!   the largest it has seen.
+//!   line a process can be suspended for an hour; no lease can prevent that. [`LockGuard::fence`]
+//!   makes the object store refuse what such a process sends; to anything else pass
+//!   [`LockGuard::token`] along, and let it refuse a smaller token than the largest it has seen.
 //! - **Exclusion while somebody deletes a record that is held.** Tokens go on rising all the same.
 //! - **Fairness, and hand-over in less than a poll.**
 //!
@@ -20,6 +20,7 @@
 //! - Fencing tokens rise strictly: across releases, crashes, takeovers, breaks, and deletion.
 //! - A guard says that it is lost *before* anybody else may take over. Only the rates of clocks
 //!   matter for that, never their readings: they need not be synchronised.
+//! - A fenced write of a former holder is refused by the store: see [`fencing`].
 //! - A crashed holder's lock is free again after `1.02 × TTL + 50 ms` and one poll.
 //!
 //! The argument stands in `docs/PROTOCOL.md`, the assumptions in `docs/GUARANTEES.md`.
@@ -106,6 +107,8 @@ pub use token::{FencingToken, ParseTokenError};
 mod guides {
     #[doc = include_str!("../README.md")]
     mod readme {}
+    #[doc = include_str!("../docs/FENCING.md")]
+    mod fencing {}
     #[doc = include_str!("../docs/GUARANTEES.md")]
     mod guarantees {}
 }
