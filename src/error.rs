@@ -38,6 +38,8 @@ pub enum ErrorKind {
     TokenMismatch,
     /// There is no holder to break.
     NotHeld,
+    /// It is not known whether the write took effect that would have confirmed what was done.
+    Unconfirmed,
     /// The store handle was shut down.
     ShutDown,
     /// A fault in this library.

@@ -12,6 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::info::LockInfo;
 use crate::lock::Lock;
+use crate::once::Once;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
 use crate::runtime::Runtime;
 use crate::store::open::{self, Opening};
@@ -83,6 +84,12 @@ impl Store {
     /// The name is checked when the lock is used.
     pub fn lock(&self, name: impl Into<String>) -> Lock {
         Lock::new(Arc::clone(&self.client), name.into())
+    }
+
+    /// Work that is run once under `key`, which is a name like a lock's. It has nothing to do with the
+    /// lock of that name. The key is checked when it is used.
+    pub fn once(&self, key: impl Into<String>) -> Once {
+        Once::new(Arc::clone(&self.client), key.into())
     }
 
     /// The URL without options and credentials: safe to print.

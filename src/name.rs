@@ -1,16 +1,15 @@
-//! Names of locks, and the keys they have on the store.
+//! Names of locks and of work that is run once, and the keys they have on the store.
 
 use object_store::path::{Path, PathPart};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::Kind;
 
 /// Longest name, in bytes.
 const MAX_BYTES: usize = 512;
 /// Longest segment, in bytes: a file name may have 255, of which percent-encoding and the store's
 /// own suffixes take their share.
 const MAX_SEGMENT: usize = 200;
-/// What a record's key ends in.
-const SUFFIX: &str = ".lock";
 /// Keys under this segment are the library's own: probes, never locks.
 pub(crate) const SCRATCH: &str = ".leaselock";
 
@@ -19,21 +18,47 @@ pub(crate) const SCRATCH: &str = ".leaselock";
 /// # Errors
 /// [`InvalidName`](ErrorKind::InvalidName), saying what is wrong with it.
 pub(crate) fn key(prefix: &Path, name: &str) -> Result<Path> {
+    key_of(Kind::Lock, prefix, name)
+}
+
+/// The key of the record of this kind and `name` under `prefix`.
+///
+/// # Errors
+/// [`InvalidName`](ErrorKind::InvalidName), saying what is wrong with it.
+pub(crate) fn key_of(kind: Kind, prefix: &Path, name: &str) -> Result<Path> {
     if let Some(fault) = fault(name) {
+        let what = match kind {
+            Kind::Lock => "the name of a lock",
+            Kind::Once => "the key of work that is run once",
+        };
         return Err(Error::new(
             ErrorKind::InvalidName,
-            format!("{:?} cannot be the name of a lock: {fault}", shorten(name)),
+            format!("{:?} cannot be {what}: {fault}", shorten(name)),
         ));
     }
-    let file = format!("{name}{SUFFIX}");
+    let file = format!("{name}{}", suffix(kind));
     // The prefix is a key's beginning as it is, percent signs and all.
     Ok(prefix.parts().chain(file.split('/').map(PathPart::from)).collect())
+}
+
+/// What lies under this key.
+pub(crate) fn kind_of(key: &Path) -> Kind {
+    let is = |kind| key.as_ref().ends_with(suffix(kind));
+    if is(Kind::Once) { Kind::Once } else { Kind::Lock }
+}
+
+/// What the keys of records of this kind end in.
+const fn suffix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lock => ".lock",
+        Kind::Once => ".once",
+    }
 }
 
 /// The name of the lock whose record has this key; `None` when the key is no lock's.
 pub(crate) fn of_key(prefix: &Path, key: &Path) -> Option<String> {
     let segments: Vec<_> = key.prefix_match(prefix)?.map(|part| decode(part.as_ref())).collect();
-    let name = segments.join("/").strip_suffix(SUFFIX)?.to_owned();
+    let name = segments.join("/").strip_suffix(suffix(Kind::Lock))?.to_owned();
     // Somebody else's object may have a key that only decodes to the name.
     self::key(prefix, &name).is_ok_and(|own| own == *key).then_some(name)
 }
@@ -63,8 +88,10 @@ fn fault(name: &str) -> Option<String> {
             ));
         }
         // `a.lock` as a folder would stand where the record of the lock `a` stands.
-        if index + 1 < segments.len() && segment.ends_with(SUFFIX) {
-            return Some(format!("the part {segment:?} before a '/' ends in {SUFFIX:?}"));
+        let taken = [Kind::Lock, Kind::Once].map(suffix);
+        let ending = taken.into_iter().find(|suffix| segment.ends_with(suffix));
+        if let Some(suffix) = ending.filter(|_| index + 1 < segments.len()) {
+            return Some(format!("the part {segment:?} before a '/' ends in {suffix:?}"));
         }
     }
     None
@@ -152,11 +179,29 @@ mod tests {
             (long.as_str(), "513 bytes"),
             (wide.as_str(), "200 bytes"),
             ("a.lock/b", ".lock"),
+            ("a.once/b", ".once"),
         ];
         for (name, reason) in cases {
-            let error = key(&Path::default(), name).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidName);
-            assert!(error.to_string().contains(reason), "{name:?}: {error}");
+            for kind in [Kind::Lock, Kind::Once] {
+                let error = key_of(kind, &Path::default(), name).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidName);
+                assert!(error.to_string().contains(reason), "{name:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_run_once_has_keys_of_its_own_that_are_no_locks() {
+        let prefix = Path::from("p");
+        let names = ["a", "a.lock", "a.once", "b/c"];
+        for name in names {
+            let once = key_of(Kind::Once, &prefix, name).unwrap();
+            assert_eq!(kind_of(&once), Kind::Once);
+            assert_eq!(kind_of(&key(&prefix, name).unwrap()), Kind::Lock);
+            assert_eq!(of_key(&prefix, &once), None, "{once}");
+            for other in names {
+                assert_ne!(once, key(&prefix, other).unwrap());
+            }
         }
     }
 

@@ -6,3 +6,4 @@
 
 pub mod expiry;
 pub mod lock;
+pub mod once;

@@ -96,7 +96,7 @@ pub(crate) const ALL: &[Sabotage] = &[
                 "            let patience = self.patience(u32::MAX);\n",
                 "            if linger.is_none() {
                 self.store.delete(&self.key).await;
-                return Ok(Release::Released);
+                return Ok(Last::Landed);
             }
             let patience = self.patience(u32::MAX);\n",
             ),
@@ -145,10 +145,10 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a contender's timer starts when the read is sent",
         &[edit(
             "src/store/mod.rs",
-            "        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;
+            "        let answer = self.requests.get(key, if_none_match, kind.max_bytes(), limit).await;
         let received = self.clock.now().boot;",
             "        let received = self.clock.now().boot;
-        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;",
+        let answer = self.requests.get(key, if_none_match, kind.max_bytes(), limit).await;",
         )],
     ),
     library(
