@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::acquire::shut_down;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
@@ -169,7 +170,12 @@ impl LockGuard {
 
     /// Gives the lease up for good by recording what the work has come to.
     pub(crate) async fn finish(self, finish: Finish) -> Result<()> {
+        let live = self.hold.is_live();
         self.hold.begin_release().map_err(|reason| lost(&reason))?;
+        if !live {
+            // A shutdown has given the lease back.
+            return Err(shut_down());
+        }
         let (done, answer) = oneshot::channel();
         let _ = self.keeper.send(Command::Finish { finish: Box::new(finish), done });
         answer.await.unwrap_or_else(|_| {
