@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
 use crate::hold::Hold;
 use crate::holder::HolderId;
-use crate::keeper::Keeper;
 use crate::info::LockInfo;
+use crate::keeper::Keeper;
 use crate::name;
 use crate::options::{LockOptions, Terms};
 use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
@@ -497,8 +497,8 @@ impl Contender {
 /// How long after it was written a record lets somebody in, if that is only a matter of time: a
 /// lease, or a result that is kept for some time.
 fn ends_after(record: &Record) -> Option<Duration> {
-    let ttl = record.holders.iter().map(|lease| lease.ttl).max();
-    ttl.map(contender_wait).or(record.done.as_ref()?.retention)
+    let lease = record.holders.iter().map(|lease| contender_wait(lease.ttl)).max();
+    lease.or_else(|| record.done.as_ref()?.retention)
 }
 
 fn done(view: View) -> Result<Box<Done>> {

@@ -175,9 +175,11 @@ impl LockInfo {
                 if info.state == LockState::Held && age(*last_modified, now).is_some_and(ended) {
                     info.state = LockState::Expired;
                 }
-                if record.done.as_ref().is_some_and(|done| {
-                    is_past(done, store_time(*last_modified, now, margin))
-                }) {
+                if record
+                    .done
+                    .as_ref()
+                    .is_some_and(|done| is_past(done, store_time(*last_modified, now, margin)))
+                {
                     info.state = LockState::Free;
                 }
                 info

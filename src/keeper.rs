@@ -37,10 +37,18 @@ pub enum Release {
 /// What a guard asks of its keeper.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Renew { payload: Option<Box<Payload>>, done: oneshot::Sender<Result<()>> },
-    Release { done: Option<oneshot::Sender<Result<Release>>> },
+    Renew {
+        payload: Option<Box<Payload>>,
+        done: oneshot::Sender<Result<()>>,
+    },
+    Release {
+        done: Option<oneshot::Sender<Result<Release>>>,
+    },
     /// Records what the work has come to, in the place of the holder.
-    Finish { finish: Box<Finish>, done: oneshot::Sender<Result<()>> },
+    Finish {
+        finish: Box<Finish>,
+        done: oneshot::Sender<Result<()>>,
+    },
 }
 
 /// How the last write of an acquisition ended.
@@ -250,7 +258,8 @@ impl Keeper {
             Ok(Last::Lost(reason)) => Err(lost(&reason)),
             Ok(Last::TooLate) => Err(lost(&LossReason::Expired)),
             Ok(Last::Unknown(error)) => {
-                let message = "the work was done, but it is not known whether its result was recorded";
+                let message =
+                    "the work was done, but it is not known whether its result was recorded";
                 Err(Error::new(ErrorKind::Unconfirmed, message).caused_by(error))
             }
             Err(error) => {

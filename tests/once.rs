@@ -106,9 +106,15 @@ async fn the_first_runs_it_and_the_others_get_its_result(place: Place) {
     assert!(matches!(&outcome, Outcome::Ran(result) if *result == receipt(1)), "{outcome:?}");
     for other in [first.clone(), once(&place, "payments/42").await] {
         let again = ran(&other, 2).await;
-        assert!(matches!(&again, Outcome::AlreadyDone(result) if *result == receipt(1)), "{again:?}");
+        assert!(
+            matches!(&again, Outcome::AlreadyDone(result) if *result == receipt(1)),
+            "{again:?}"
+        );
         let again = other.try_run(async |_| Ok::<_, Infallible>(receipt(3))).await.expect("looks");
-        assert!(matches!(&again, Outcome::AlreadyDone(result) if *result == receipt(1)), "{again:?}");
+        assert!(
+            matches!(&again, Outcome::AlreadyDone(result) if *result == receipt(1)),
+            "{again:?}"
+        );
     }
     let info = first.inspect().await.expect("reads");
     assert_eq!((info.state, info.holders.len()), (LockState::Done, 0));
@@ -161,7 +167,10 @@ async fn a_waiter_gets_the_result_of_who_runs_it(place: Place) {
     tokio::time::sleep(Duration::from_millis(200)).await;
     run.finish(&receipt(1)).await.expect("records");
     let outcome = tokio::time::timeout(LONG, waiting).await.expect("ends").expect("no panic");
-    assert!(matches!(&outcome, Outcome::AlreadyDone(result) if *result == receipt(1)), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::AlreadyDone(result) if *result == receipt(1)),
+        "{outcome:?}"
+    );
 }
 
 async fn a_failed_run_is_run_again_at_once(place: Place) {
@@ -293,8 +302,7 @@ async fn what_is_run_once_is_not_listed_among_the_locks(place: Place) {
     let guard = store.lock("a/lock").acquire().await.expect("acquires");
     assert_eq!(guard.release().await.expect("releases"), Release::Released);
     drop(ran(&store.once("a/once"), 1).await);
-    let names: Vec<_> =
-        store.list("").map_ok(|info| info.name).try_collect().await.expect("lists");
+    let names: Vec<_> = store.list("").map_ok(|info| info.name).try_collect().await.expect("lists");
     assert_eq!(names, ["a/lock"]);
 }
 
@@ -321,7 +329,10 @@ async fn a_result_that_is_past_makes_room_for_another_run(place: Place) {
     assert!(info.token > token);
     assert_eq!(info.done.expect("is done").retention, Some(LONG));
     let outcome = ran(&first, 3).await;
-    assert!(matches!(&outcome, Outcome::AlreadyDone(result) if *result == receipt(2)), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::AlreadyDone(result) if *result == receipt(2)),
+        "{outcome:?}"
+    );
 }
 
 // ------------------------------------------------------------------- by clocks moved by hand

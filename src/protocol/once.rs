@@ -168,9 +168,8 @@ mod tests {
         else {
             panic!("expired")
         };
-        let by = |record: &Record, number| {
-            finish(record, own(number), &left(None), nonce(8), wall(9))
-        };
+        let by =
+            |record: &Record, number| finish(record, own(number), &left(None), nonce(8), wall(9));
         let taken_over = Gone::TakenOver(Some(taken.token));
         assert_eq!(by(&taken, 1), HolderDecision::Gone(taken_over));
         assert!(written(by(&taken, 2)).done.is_some());

@@ -65,7 +65,9 @@ fn done(done: &Done) -> DoneEntry<'_> {
         at: rfc3339(done.at),
         token: done.token.get(),
         owner: owner(&done.owner, &done.owner_unknown),
-        retention_ms: done.retention.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        retention_ms: done
+            .retention
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         unknown: &done.unknown,
     }
 }

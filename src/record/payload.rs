@@ -44,8 +44,9 @@ impl Payload {
     fn checked(value: serde_json::Result<serde_json::Value>, place: Place) -> Result<Self> {
         let Place { what, most, opening, closing } = place;
         let invalid = |message: String| Error::new(ErrorKind::InvalidOptions, message);
-        let payload =
-            Self(value.map_err(|error| invalid(format!("the {what} is not JSON")).caused_by(error))?);
+        let payload = Self(
+            value.map_err(|error| invalid(format!("the {what} is not JSON")).caused_by(error))?,
+        );
         let text = payload.to_json();
         // As deep as it will lie in the record: what no reader could parse must not be written.
         let nested = format!("{opening}{text}{closing}");

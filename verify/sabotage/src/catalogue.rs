@@ -260,4 +260,32 @@ pub(crate) const ALL: &[Sabotage] = &[
             "        if self.first_sent.take().is_some() && false {",
         )],
     ),
+    library(
+        "result-ignored",
+        "work is run again although its result is on record",
+        &[edit(
+            "src/protocol/lock.rs",
+            "is_some_and(|done| !once::is_past(done, evidence.store))",
+            "is_some_and(|done| false && !once::is_past(done, evidence.store))",
+        )],
+    ),
+    library(
+        "result-of-anybody",
+        "a result is recorded whoever runs the work by now",
+        &[edit(
+            "src/protocol/once.rs",
+            "let Some(lease) = entry(&mut record, own) else {",
+            "let Some(lease) = record.holders.first_mut() else {
+        let _ = entry;",
+        )],
+    ),
+    library(
+        "no-retention-margin",
+        "a result is past to the second of the store's clock",
+        &[edit(
+            "src/protocol/once.rs",
+            "retention.saturating_add(store.margin)",
+            "retention",
+        )],
+    ),
 ];
