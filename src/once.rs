@@ -73,7 +73,6 @@ pub enum Outcome<T, E> {
 /// What came of asking for a [`Run`].
 #[derive(Debug)]
 #[must_use = "the work may be yours to run"]
-#[non_exhaustive]
 pub enum Start {
     /// The work is to be run here.
     Run(Run),

@@ -80,6 +80,16 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) max_hold: Option<Duration>,
 
+    /// Run CMD only if it has not succeeded before under this key, here or elsewhere; LOCK is the key.
+    /// Otherwise exit with 0
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// With --once: for how long CMD is not run again after it has succeeded; 1s to 100 years
+    /// [default: for ever]
+    #[arg(long, value_name = "DUR", value_parser = duration, requires = "once")]
+    pub(crate) retention: Option<Duration>,
+
     /// Keep the lock at least so long, even when CMD ends sooner (cron jobs on several hosts whose
     /// clocks differ)
     #[arg(long, value_name = "DUR", value_parser = duration)]
