@@ -507,8 +507,7 @@ fn done(view: View) -> Result<Box<Done>> {
 }
 
 pub(crate) fn unreadable(name: &str, error: crate::record::RecordError) -> Error {
-    let message =
-        format!("the record of the lock {name:?} cannot be understood; it is left untouched");
+    let message = format!("the record of {name:?} cannot be understood; it is left untouched");
     Error::new(ErrorKind::UnreadableRecord, message).caused_by(error)
 }
 

@@ -269,6 +269,10 @@ impl Once {
         self.client.inspect(self.key.clone(), key).await
     }
 
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
     async fn begin(&self, limit: Limit) -> Result<Start> {
         if let Some(time) = self.retention {
             check_retention(time)?;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures::{FutureExt, TryStreamExt};
 use leaselock::{
-    Base64, ErrorKind, LockState, LossReason, Once, Outcome, Release, Run, Runtime, Start, Store,
+    Base64, Break, ErrorKind, LockState, LossReason, Once, Outcome, Release, Run, Runtime, Start,
+    Store,
 };
 use leaselock_test_support::clock::ManualClock;
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -59,6 +60,7 @@ on_every_store!(
     the_record_of_a_lock_is_no_run_and_the_reverse,
     what_is_run_once_is_not_listed_among_the_locks,
     a_result_that_is_past_makes_room_for_another_run,
+    an_operator_ends_a_run_and_forgets_a_result,
 );
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -333,6 +335,39 @@ async fn a_result_that_is_past_makes_room_for_another_run(place: Place) {
         matches!(&outcome, Outcome::AlreadyDone(result) if *result == receipt(2)),
         "{outcome:?}"
     );
+}
+
+async fn an_operator_ends_a_run_and_forgets_a_result(place: Place) {
+    let once = once(&place, "x").await;
+    let nothing = once.forget(Break::force()).await.expect_err("there is nothing");
+    assert_eq!(nothing.kind(), ErrorKind::NotHeld);
+    let run = started(&once).await;
+    let first = run.guard().token();
+    let operator = place.open().await.once("x");
+    let order = Break::expecting(first).reason("stuck").by("ops");
+    assert_eq!(operator.forget(order).await.expect("ends it").holder.expect("who").token, first);
+    let error = run.finish(&1).await.expect_err("was ended");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    assert!(error.to_string().contains("broken by ops: stuck"), "{error}");
+    let second = started(&once).await;
+    let token = second.guard().token();
+    second.finish(&2).await.expect("records");
+    let wrong = operator.forget(Break::expecting(first)).await.expect_err("is another's");
+    assert_eq!(wrong.kind(), ErrorKind::TokenMismatch);
+    assert_eq!(state(&once).await, LockState::Done);
+    let forgotten = operator.forget(Break::expecting(token)).await.expect("forgets it");
+    assert_eq!((forgotten.token, forgotten.holder.is_none()), (token, true));
+    assert_eq!(state(&once).await, LockState::Free);
+    let third = started(&once).await;
+    assert!(third.guard().token() > token);
+    // What nobody understands is replaced by force only.
+    place.put("y.once", b"nonsense").await;
+    let damaged = place.open().await.once("y");
+    let order = Break::expecting(token);
+    let error = damaged.forget(order).await.expect_err("needs force");
+    assert_eq!(error.kind(), ErrorKind::UnreadableRecord);
+    assert!(damaged.forget(Break::force()).await.expect("repairs").repaired);
+    drop(started(&damaged).await);
 }
 
 // ------------------------------------------------------------------- by clocks moved by hand

@@ -234,8 +234,8 @@ pub fn shut_the_door(found: &Record, id: HolderId, nonce: Nonce, now: Wall) -> R
     record
 }
 
-/// The record after an operator's break: free, with the counter kept and the tenure remembered as
-/// broken, by whom and why.
+/// The record after an operator's break: free, without a result, with the counter kept and the tenure
+/// remembered as broken, by whom and why.
 pub fn break_lease(
     found: &Record,
     by: Option<String>,
@@ -246,6 +246,7 @@ pub fn break_lease(
     let mut record = found.clone();
     let end = End { ended: Ended::Broken, by, reason };
     record.retire_holders(|_| end.clone(), now);
+    record.done = None;
     record.nonce = nonce;
     record
 }

@@ -60,7 +60,9 @@ mod tests {
     use crate::FencingToken;
     use crate::holder::{HolderId, Owner};
     use crate::protocol::expiry::{Evidence, Observations, contender_wait};
-    use crate::protocol::lock::{Acquire, AcquireDecision, Gone, acquire, release, renew};
+    use crate::protocol::lock::{
+        Acquire, AcquireDecision, Gone, acquire, break_lease, release, renew,
+    };
     use crate::record::Kind;
     use crate::time::{Boot, Moment};
 
@@ -190,6 +192,14 @@ mod tests {
             panic!("past")
         };
         assert_eq!(finish(&again, own(1), &left(None), nonce(8), wall(9)), finished);
+    }
+
+    #[test]
+    fn a_result_that_is_forgotten_leaves_the_counter() {
+        let record = done_by(1, None);
+        let forgotten = break_lease(&record, Some("ops".into()), None, nonce(8), wall(9));
+        assert_eq!((forgotten.done.clone(), forgotten.token), (None, record.token));
+        assert!(run_by(Some(&forgotten), 2).token > record.token);
     }
 
     #[test]
