@@ -56,9 +56,9 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// List locks: state, token, age, time left, holder
     Ls(Ls),
-    /// Show one lock whole: holder, payload, history
+    /// Show one lock whole: holder, payload, history; or a key of `run --once` and its result
     Show(Show),
-    /// Put the holder of a lock out of it (for operators)
+    /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators)
     Break(BreakLease),
 }
 
@@ -157,6 +157,9 @@ pub(crate) struct Ls {
 pub(crate) struct Show {
     #[arg(value_name = "LOCK")]
     pub(crate) lock: String,
+    /// LOCK is a key of `run --once`
+    #[arg(long)]
+    pub(crate) once: bool,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -167,6 +170,9 @@ pub(crate) struct Show {
 pub(crate) struct BreakLease {
     #[arg(value_name = "LOCK")]
     pub(crate) lock: String,
+    /// LOCK is a key of `run --once`: ends a run, or forgets a success
+    #[arg(long)]
+    pub(crate) once: bool,
     /// Only if the holder has this fencing token (`leaselock show` prints it)
     #[arg(long, value_name = "T", value_parser = token)]
     pub(crate) expect_token: Option<FencingToken>,

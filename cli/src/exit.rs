@@ -100,7 +100,7 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
             Some("--store takes file:///dir, s3://bucket/prefix, gs://bucket or az://container"),
         ),
         ErrorKind::TokenMismatch | ErrorKind::NotHeld => {
-            (REFUSED, Some("`leaselock show LOCK` shows the lock as it is now"))
+            (REFUSED, Some("`leaselock show [--once] LOCK` shows it as it is now"))
         }
         ErrorKind::Lost => (LOST, None),
         ErrorKind::Unavailable => (
@@ -122,7 +122,9 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         ),
         ErrorKind::UnreadableRecord => (
             CONFIGURATION,
-            Some("it was left as it is; `leaselock break LOCK --force` replaces it"),
+            Some(
+                "it was left as it is; `leaselock break LOCK --force` replaces it (with --once where run had it)",
+            ),
         ),
         ErrorKind::OutsideRoot => {
             (CONFIGURATION, Some("remove the link, or name the real directory in --store"))

@@ -144,3 +144,27 @@ fn after_its_retention_it_is_run_again() {
         assert_code(&place.output(arguments), 64);
     }
 }
+
+#[test]
+fn a_success_can_be_shown_and_forgotten() {
+    let place = Place::new();
+    let options = ["--owner", "payroll", "--retention", "30days"];
+    assert_ended(&run_once(&place, &options, JOB), "completed", 0);
+    let text = stdout(&place.output(&["show", "--once", "a"]));
+    for part in ["done", "payroll", "{\"exit_code\":0}", "  kept      30days", "finished"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let shown = place.output(&["show", "--once", "a", "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["state"], "done");
+    assert_eq!(shown["done"]["result"]["exit_code"], 0);
+    assert_eq!(place.state("a"), "absent", "there is no lock of that name");
+    assert_code(&place.output(&["break", "a", "--force"]), 1);
+    assert_code(&place.output(&["break", "--once", "a", "--expect-token", "7"]), 1);
+    let token = shown["done"]["token"].to_string();
+    let broken = place.output(&["break", "--once", "a", "--expect-token", &token]);
+    assert_code(&broken, 0);
+    assert!(stdout(&broken).contains("a: it may be run again"), "{}", stdout(&broken));
+    assert_ended(&run_once(&place, &[], JOB), "completed", 0);
+    assert_eq!(runs(&place), 2);
+}
