@@ -46,6 +46,11 @@
 //! # }
 //! ```
 //!
+//! # Run once
+//!
+//! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
+//! records its result, the others get the result. See [`Once`] for what that does not promise.
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that

@@ -136,13 +136,13 @@ fn shorten(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn key_of(name: &str) -> Path {
+    fn lock_key(name: &str) -> Path {
         key(&Path::from("team/locks"), name).unwrap()
     }
 
     #[test]
     fn names_become_keys_under_the_prefix_and_back() {
-        assert_eq!(key_of("payments/42").as_ref(), "team/locks/payments/42.lock");
+        assert_eq!(lock_key("payments/42").as_ref(), "team/locks/payments/42.lock");
         let names = [
             "a",
             "payments/42",
@@ -156,7 +156,7 @@ mod tests {
             "q?*[]{}|<>^`\"",
         ];
         for name in names {
-            assert_eq!(of_key(&Path::from("team/locks"), &key_of(name)).as_deref(), Some(name));
+            assert_eq!(of_key(&Path::from("team/locks"), &lock_key(name)).as_deref(), Some(name));
         }
         assert_eq!(key(&Path::default(), "x").unwrap().as_ref(), "x.lock");
     }
