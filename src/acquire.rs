@@ -4,9 +4,10 @@
 //! goes on and undoes what it has begun (hazards H2, H16).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::path::Path;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::client::Client;
@@ -15,12 +16,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
 use crate::hold::Hold;
 use crate::holder::HolderId;
+use crate::info::LockInfo;
 use crate::keeper::Keeper;
-use crate::lock::Attempt;
-use crate::options::Terms;
+use crate::name;
+use crate::options::{LockOptions, Terms};
 use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
 use crate::protocol::lock::{Acquire, AcquireDecision, Own, acquire};
-use crate::record::Record;
+use crate::record::{Done, Kind, Record};
 use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
@@ -46,13 +48,57 @@ pub(crate) enum Limit {
     Forever,
 }
 
+/// What came of contending.
+#[derive(Debug)]
+pub(crate) enum Contended {
+    /// The lease is ours.
+    Acquired(LockGuard),
+    /// Somebody else has it.
+    Held(Box<LockInfo>),
+    /// The work is done that would have been run under it.
+    Done(Box<Done>),
+}
+
 /// Attempts of one write.
 const WRITES: u32 = 3;
+
+/// Contends for the record of this kind and name, in a task of the library.
+///
+/// # Errors
+/// The name or the options are invalid, or the task could not do it.
+pub(crate) async fn contend(
+    client: &Arc<Client>,
+    kind: Kind,
+    name: &str,
+    options: &LockOptions,
+    limit: Limit,
+) -> Result<Contended> {
+    let terms = options.check()?;
+    let key = name::key_of(kind, client.store.prefix(), name)?;
+    if *client.closing().borrow() {
+        return Err(shut_down());
+    }
+    // Dropped with this future: tells the task that nobody waits any more.
+    let (_waiting, caller) = watch::channel(());
+    let contender =
+        Contender::new(Arc::clone(client), kind, name.to_owned(), key, terms, limit, caller);
+    let (send, answer) = oneshot::channel();
+    let span = tracing::info_span!("acquire", lock = %name);
+    let contending = async move {
+        // A guard that nobody receives releases itself.
+        let _ = send.send(contender.run().await);
+    };
+    client.start_here(contending.instrument(span));
+    answer.await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Internal, "the task that acquires the lock has ended"))
+    })
+}
 
 /// One call that wants a lock.
 #[derive(Debug)]
 pub(crate) struct Contender {
     client: Arc<Client>,
+    kind: Kind,
     name: String,
     key: Path,
     terms: Terms,
@@ -82,8 +128,9 @@ enum Written {
 }
 
 impl Contender {
-    pub(crate) fn new(
+    fn new(
         client: Arc<Client>,
+        kind: Kind,
         name: String,
         key: Path,
         terms: Terms,
@@ -92,12 +139,13 @@ impl Contender {
     ) -> Self {
         let id = HolderId::from_random(client.store.rng().bits());
         let outage = Outage::new(Arc::clone(client.store.rng()));
-        Self { client, name, key, terms, limit, id, first_sent: None, doubt: None, outage, caller }
+        let (first_sent, doubt) = (None, None);
+        Self { client, kind, name, key, terms, limit, id, first_sent, doubt, outage, caller }
     }
 
-    /// Contends until the lock is acquired, somebody else holds it, the limit is reached, or the
-    /// caller has stopped waiting.
-    pub(crate) async fn run(mut self) -> Result<Attempt> {
+    /// Contends until the lock is acquired, somebody else holds it, the limit is reached, the work is
+    /// done, or the caller has stopped waiting.
+    async fn run(mut self) -> Result<Contended> {
         telemetry::attempt();
         let started = self.clock().now();
         let result = self.contend(started).await;
@@ -107,7 +155,7 @@ impl Contender {
             let client = Arc::clone(&self.client);
             client.spawn(self.shut_the_door());
         }
-        if matches!(result, Ok(Attempt::Held(_))) {
+        if matches!(result, Ok(Contended::Held(_))) {
             telemetry::busy();
         }
         result
@@ -137,7 +185,7 @@ impl Contender {
         &self.client.store
     }
 
-    async fn contend(&mut self, started: Moment) -> Result<Attempt> {
+    async fn contend(&mut self, started: Moment) -> Result<Contended> {
         let mut polling = Backoff::new(POLLING, Arc::clone(self.store().rng()));
         let mut view = match self.remembered() {
             Some(view) => view,
@@ -153,7 +201,7 @@ impl Contender {
                 AcquireDecision::Ours => {
                     let landed = self.claim_landed(view)?;
                     match self.outcome(landed, started).await? {
-                        Ok(guard) => return Ok(Attempt::Acquired(guard)),
+                        Ok(guard) => return Ok(Contended::Acquired(guard)),
                         Err(next) => view = next,
                     }
                 }
@@ -162,10 +210,11 @@ impl Contender {
                 AcquireDecision::Write { record, takeover } => {
                     let written = self.write(*record, takeover, view, decided).await?;
                     match self.outcome(written, started).await? {
-                        Ok(guard) => return Ok(Attempt::Acquired(guard)),
+                        Ok(guard) => return Ok(Contended::Acquired(guard)),
                         Err(next) => view = next,
                     }
                 }
+                AcquireDecision::Done => return Ok(Contended::Done(done(view)?)),
                 AcquireDecision::HeldUntil(end) => {
                     self.outage.over();
                     if self.limit == Limit::Once {
@@ -205,6 +254,7 @@ impl Contender {
             max_skew: self.terms.max_skew,
         };
         let intent = Acquire {
+            kind: self.kind,
             id: self.id,
             ttl: self.terms.ttl,
             owner: self.terms.owner.clone(),
@@ -222,13 +272,13 @@ impl Contender {
         if !self.terms.store_clock {
             return None;
         }
-        let ttl = view.found.as_ref()?.holders.iter().map(|lease| lease.ttl).max()?;
+        let ends_after = ends_after(view.found.as_ref()?)?;
         let last_modified = view.last_modified?;
         let margin = self.store().time_margin();
         let now = match view.now {
             Some(now) => now,
             None => {
-                let suspected = last_modified.plus(contender_wait(ttl) + margin);
+                let suspected = last_modified.plus(ends_after.saturating_add(margin));
                 if self.clock().now().wall < suspected {
                     return None;
                 }
@@ -343,6 +393,7 @@ impl Contender {
         // back in the background, as another identity, and look again.
         let anew = Self::new(
             Arc::clone(&self.client),
+            self.kind,
             self.name.clone(),
             self.key.clone(),
             self.terms.clone(),
@@ -443,9 +494,20 @@ impl Contender {
     }
 }
 
+/// How long after it was written a record lets somebody in, if that is only a matter of time: a
+/// lease, or a result that is kept for some time.
+fn ends_after(record: &Record) -> Option<Duration> {
+    let lease = record.holders.iter().map(|lease| contender_wait(lease.ttl)).max();
+    lease.or_else(|| record.done.as_ref()?.retention)
+}
+
+fn done(view: View) -> Result<Box<Done>> {
+    let done = view.found.and_then(|record| record.done);
+    done.map(Box::new).ok_or_else(|| Error::new(ErrorKind::Internal, "a result is not there"))
+}
+
 pub(crate) fn unreadable(name: &str, error: crate::record::RecordError) -> Error {
-    let message =
-        format!("the record of the lock {name:?} cannot be understood; it is left untouched");
+    let message = format!("the record of {name:?} cannot be understood; it is left untouched");
     Error::new(ErrorKind::UnreadableRecord, message).caused_by(error)
 }
 

@@ -1,4 +1,4 @@
-//! What an operator does to a lock from outside.
+//! What an operator does from outside to a lock, or to work that is run once.
 
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use crate::holder::Owner;
 use crate::info::{HolderInfo, LockInfo};
 use crate::lock::Lock;
 use crate::name;
+use crate::once::Once;
 use crate::options::{DEFAULT_TTL, request_timeout};
 use crate::protocol::lock::break_lease;
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::store::{Content, Patience, Swap};
 use crate::token::FencingToken;
 
@@ -79,22 +80,49 @@ impl Lock {
     /// # Cancel safety
     /// Dropping the future does not stop what has begun.
     pub async fn break_lease(&self, order: Break) -> Result<Broken> {
-        let texts = [&order.reason, &order.by];
-        if texts.into_iter().flatten().any(|text| text.len() > Break::MAX_TEXT) {
-            let message = format!("a reason or name has more than {} bytes", Break::MAX_TEXT);
-            return Err(Error::new(ErrorKind::InvalidOptions, message));
-        }
-        let key = name::key(self.client().store.prefix(), self.name())?;
-        let client = Arc::clone(self.client());
-        let name = self.name().to_owned();
-        self.client().call(async move { execute(&client, &name, &key, order).await }).await
+        carry_out(self.client(), Kind::Lock, self.name(), order).await
     }
+}
+
+impl Once {
+    /// Ends a run that is under way, or forgets a result: the next to ask runs the work. The order's
+    /// token is that of the run, or of the run that left the result. The counter of tokens is kept,
+    /// and the end of a run remembered in the history; of a result that is forgotten only the log
+    /// tells.
+    ///
+    /// # Errors
+    /// [`NotHeld`](ErrorKind::NotHeld) when there is neither,
+    /// [`TokenMismatch`](ErrorKind::TokenMismatch) when it is another's by now,
+    /// [`UnreadableRecord`](ErrorKind::UnreadableRecord) without force.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop what has begun.
+    pub async fn forget(&self, order: Break) -> Result<Broken> {
+        carry_out(self.client(), Kind::Once, self.key(), order).await
+    }
+}
+
+async fn carry_out(client: &Arc<Client>, kind: Kind, name: &str, order: Break) -> Result<Broken> {
+    let texts = [&order.reason, &order.by];
+    if texts.into_iter().flatten().any(|text| text.len() > Break::MAX_TEXT) {
+        let message = format!("a reason or name has more than {} bytes", Break::MAX_TEXT);
+        return Err(Error::new(ErrorKind::InvalidOptions, message));
+    }
+    let key = name::key_of(kind, client.store.prefix(), name)?;
+    let (ours, name) = (Arc::clone(client), name.to_owned());
+    client.call(async move { execute(&ours, kind, &name, &key, order).await }).await
 }
 
 /// How often a record that changes meanwhile is looked at again.
 const REDO: usize = 8;
 
-async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Result<Broken> {
+async fn execute(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    key: &Path,
+    order: Break,
+) -> Result<Broken> {
     let store = &client.store;
     let request = request_timeout(DEFAULT_TTL);
     store.ensure_fit().await?;
@@ -106,16 +134,15 @@ async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Resul
         let (version, record, broken) = match &read.content {
             Content::Absent => return Err(not_held(name, "it has no record")),
             Content::Record { record, version, last_modified } => {
-                let Some(lease) = record.holders.first() else {
+                let Some(token) = present(record) else {
                     return Err(not_held(name, "nobody holds it"));
                 };
-                if let Some(expected) = order.expected.filter(|token| *token != lease.token) {
+                if let Some(expected) = order.expected.filter(|expected| *expected != token) {
                     return Err(Error::new(
                         ErrorKind::TokenMismatch,
                         format!(
-                            "the lock {name:?} is held with token {}, not {expected}: look again \
-                             before breaking it",
-                            lease.token
+                            "{name:?} is held with token {token}, not {expected}: look again \
+                             before breaking it"
                         ),
                     ));
                 }
@@ -132,7 +159,7 @@ async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Resul
                 let start = token_start(store, read.now, request).await?;
                 let start = client.memory.highest(key).map_or(start, |highest| highest.max(start));
                 let broken = Broken { token: start, holder: None, repaired: true };
-                (version, Record::free(start, nonce), broken)
+                (version, Record::free_of(kind, start, nonce), broken)
             }
         };
         let patience = Patience { request, until: now.boot.plus(DEFAULT_TTL), attempts: 5 };
@@ -148,6 +175,12 @@ async fn execute(client: &Client, name: &str, key: &Path, order: Break) -> Resul
     Err(Error::new(ErrorKind::Unavailable, format!("the record of {name:?} changes all the time")))
 }
 
+/// The token of whoever is there, or has left a result.
+fn present(record: &Record) -> Option<FencingToken> {
+    let holder = record.holders.first().map(|lease| lease.token);
+    holder.or_else(|| Some(record.done.as_ref()?.token))
+}
+
 fn not_held(name: &str, why: &str) -> Error {
-    Error::new(ErrorKind::NotHeld, format!("the lock {name:?} cannot be broken: {why}"))
+    Error::new(ErrorKind::NotHeld, format!("{name:?} cannot be broken: {why}"))
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::Result;
+use crate::acquire::shut_down;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fencing::{Fence, Objects};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
 use crate::keeper::{Command, Release, lost};
+use crate::protocol::once::Finish;
 use crate::record::Payload;
 use crate::token::FencingToken;
 
@@ -172,6 +174,22 @@ impl LockGuard {
         let (done, answer) = oneshot::channel();
         let _ = self.keeper.send(Command::Release { done: Some(done) });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))
+    }
+
+    /// Gives the lease up for good by recording what the work has come to.
+    pub(crate) async fn finish(self, finish: Finish) -> Result<()> {
+        let live = self.hold.is_live();
+        self.hold.begin_release().map_err(|reason| lost(&reason))?;
+        if !live {
+            // A shutdown has given the lease back.
+            return Err(shut_down());
+        }
+        let (done, answer) = oneshot::channel();
+        let _ = self.keeper.send(Command::Finish { finish: Box::new(finish), done });
+        answer.await.unwrap_or_else(|_| {
+            let message = "the task that records the result of the work has ended early";
+            Err(Error::new(ErrorKind::Unconfirmed, message))
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::fencing::Objects;
 use crate::info::LockInfo;
 use crate::lock::Lock;
+use crate::once::Once;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
 use crate::runtime::Runtime;
 use crate::store::open::{self, Opening};
@@ -97,6 +98,12 @@ impl Store {
     pub fn objects_on(&self, objects: Arc<dyn ObjectStore>) -> Objects {
         let store = open::beside(&self.client.store, objects);
         Objects::new(Arc::clone(&self.client), Arc::new(store))
+    }
+
+    /// Work that is run once under `key`, which is a name like a lock's. It has nothing to do with the
+    /// lock of that name. The key is checked when it is used.
+    pub fn once(&self, key: impl Into<String>) -> Once {
+        Once::new(Arc::clone(&self.client), key.into())
     }
 
     /// The URL without options and credentials: safe to print.

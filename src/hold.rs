@@ -98,7 +98,7 @@ impl From<Gone> for LossReason {
     fn from(gone: Gone) -> Self {
         match gone {
             // Its entry was given back, but not by this guard, which would have ended first.
-            Gone::Released => Self::TakenOver { by: None },
+            Gone::Released | Gone::Finished => Self::TakenOver { by: None },
             Gone::TakenOver(by) => Self::TakenOver { by },
             Gone::Broken { by, reason } => Self::Broken { by, reason },
             Gone::Cloned => Self::Cloned,

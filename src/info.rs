@@ -1,4 +1,4 @@
-//! A lock as anybody can see it.
+//! A lock, or work that is run once, as anybody can see it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -7,16 +7,17 @@ use serde::Serialize;
 
 use crate::clock::Wall;
 use crate::holder::{HolderId, Owner};
-use crate::protocol::expiry::contender_wait;
+use crate::protocol::expiry::{StoreTime, contender_wait};
+use crate::protocol::once::is_past;
 use crate::record::{self, Payload, Record, rfc3339, to_pretty_json};
 use crate::store::{Content, Read, StoreNow};
 use crate::token::FencingToken;
 
-/// What a lock's record says, at the time it was read.
+/// What the record of a lock, or of work that is run once, says at the time it was read.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LockInfo {
-    /// The lock's name.
+    /// The lock's name, or the work's key.
     pub name: String,
     /// Held, free, or neither.
     pub state: LockState,
@@ -26,6 +27,8 @@ pub struct LockInfo {
     pub holders: Vec<HolderInfo>,
     /// What the last holder to set one left to read.
     pub payload: Option<Payload>,
+    /// What the work has come to that is run once.
+    pub done: Option<DoneInfo>,
     /// The last tenures, oldest first; at most 16.
     pub history: Vec<Tenure>,
     /// When the record was last written, by the store's clock, as far as the store says.
@@ -46,6 +49,8 @@ pub enum LockState {
     Held,
     /// Somebody held it and did not renew: by the store's clock anybody may take it over.
     Expired,
+    /// The work that is run once has been done, and its result stands.
+    Done,
     /// Its record cannot be understood; it counts as held.
     Unreadable,
 }
@@ -58,6 +63,7 @@ impl LockState {
             Self::Free => "free",
             Self::Held => "held",
             Self::Expired => "expired",
+            Self::Done => "done",
             Self::Unreadable => "unreadable",
         }
     }
@@ -95,6 +101,22 @@ pub struct HolderInfo {
     pub remaining: Option<Duration>,
 }
 
+/// What work has come to that is run once.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DoneInfo {
+    /// Its result.
+    pub result: Payload,
+    /// When it was recorded, by the runner's wall clock.
+    pub at: SystemTime,
+    /// The fencing token of the run.
+    pub token: FencingToken,
+    /// Who ran it.
+    pub owner: Owner,
+    /// For how long the result stands; for ever without.
+    pub retention: Option<Duration>,
+}
+
 /// A tenure that has ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -109,7 +131,7 @@ pub struct Tenure {
     pub from: SystemTime,
     /// When its end was written, by the writer's wall clock.
     pub to: SystemTime,
-    /// How it ended: `released`, `expired` or `broken`.
+    /// How it ended: `released`, `expired`, `broken` or `finished`.
     pub ended: String,
     /// Who ended it, if not the holder.
     pub by: Option<String>,
@@ -125,6 +147,7 @@ impl LockInfo {
             token: None,
             holders: Vec::new(),
             payload: None,
+            done: None,
             history: Vec::new(),
             last_modified: None,
             problem: None,
@@ -152,6 +175,13 @@ impl LockInfo {
                 if info.state == LockState::Held && age(*last_modified, now).is_some_and(ended) {
                     info.state = LockState::Expired;
                 }
+                if record
+                    .done
+                    .as_ref()
+                    .is_some_and(|done| is_past(done, store_time(*last_modified, now, margin)))
+                {
+                    info.state = LockState::Free;
+                }
                 info
             }
         }
@@ -164,21 +194,26 @@ impl LockInfo {
         now: Option<StoreNow>,
     ) -> Self {
         let age = age(last_modified, now);
-        let free = record.holders.is_empty();
+        let state = match (record.holders.is_empty(), &record.done) {
+            (false, _) => LockState::Held,
+            (true, Some(_)) => LockState::Done,
+            (true, None) => LockState::Free,
+        };
         Self {
             name: name.to_owned(),
-            state: if free { LockState::Free } else { LockState::Held },
+            state,
             token: Some(record.token),
             holders: record.holders.iter().map(|lease| holder(lease, age)).collect(),
             payload: record.payload.clone(),
+            done: record.done.clone().map(Into::into),
             history: record.history.iter().map(tenure).collect(),
             last_modified: last_modified.map(Into::into),
             problem: None,
         }
     }
 
-    /// The same as indented JSON: `name`, `state`, `token`, `holders`, `payload`, `history`,
-    /// `last_modified`, `problem`; times in RFC 3339, durations in milliseconds.
+    /// The same as indented JSON: `name`, `state`, `token`, `holders`, `payload`, `done` if there is
+    /// a result, `history`, `last_modified`, `problem`; times in RFC 3339, durations in milliseconds.
     pub fn to_json(&self) -> String {
         to_pretty_json(&View::of(self))
     }
@@ -187,6 +222,27 @@ impl LockInfo {
 /// How long ago the record was written, by the store's clock.
 fn age(last_modified: Option<Wall>, now: Option<StoreNow>) -> Option<Duration> {
     Some(now?.at_least.since(last_modified?))
+}
+
+fn store_time(
+    last_modified: Option<Wall>,
+    now: Option<StoreNow>,
+    margin: Duration,
+) -> Option<StoreTime> {
+    let (now, last_modified) = now.zip(last_modified)?;
+    Some(StoreTime { at_least: now.at_least, at: now.at, last_modified, margin })
+}
+
+impl From<record::Done> for DoneInfo {
+    fn from(done: record::Done) -> Self {
+        Self {
+            result: done.result,
+            at: done.at.into(),
+            token: done.token,
+            owner: done.owner,
+            retention: done.retention,
+        }
+    }
 }
 
 fn holder(lease: &record::Lease, age: Option<Duration>) -> HolderInfo {
@@ -224,6 +280,8 @@ struct View<'a> {
     token: Option<u64>,
     holders: Vec<HolderView<'a>>,
     payload: &'a Option<Payload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<DoneView<'a>>,
     history: Vec<TenureView<'a>>,
     last_modified: Option<String>,
     problem: &'a Option<String>,
@@ -240,6 +298,15 @@ struct HolderView<'a> {
     expires_at: String,
     released_at: Option<String>,
     remaining_ms: Option<u128>,
+    owner: OwnerView<'a>,
+}
+
+#[derive(Serialize)]
+struct DoneView<'a> {
+    result: &'a Payload,
+    at: String,
+    token: u64,
+    retention_ms: Option<u128>,
     owner: OwnerView<'a>,
 }
 
@@ -271,6 +338,7 @@ impl<'a> View<'a> {
             token: info.token.map(FencingToken::get),
             holders: info.holders.iter().map(HolderView::of).collect(),
             payload: &info.payload,
+            done: info.done.as_ref().map(DoneView::of),
             history: info.history.iter().map(TenureView::of).collect(),
             last_modified: info.last_modified.map(time),
             problem: &info.problem,
@@ -291,6 +359,18 @@ impl<'a> HolderView<'a> {
             released_at: holder.released_at.map(time),
             remaining_ms: holder.remaining.map(|left| left.as_millis()),
             owner: OwnerView::of(&holder.owner),
+        }
+    }
+}
+
+impl<'a> DoneView<'a> {
+    fn of(done: &'a DoneInfo) -> Self {
+        Self {
+            result: &done.result,
+            at: time(done.at),
+            token: done.token.get(),
+            retention_ms: done.retention.map(|time| time.as_millis()),
+            owner: OwnerView::of(&done.owner),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::hold::{Hold, LossReason};
 use crate::memory::Memory;
 use crate::options::Terms;
 use crate::protocol::lock::{Gone, HolderDecision, Own, release, renew};
+use crate::protocol::once::{Finish, finish};
 use crate::record::{Payload, Record};
 use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
@@ -36,8 +37,29 @@ pub enum Release {
 /// What a guard asks of its keeper.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Renew { payload: Option<Box<Payload>>, done: oneshot::Sender<Result<()>> },
-    Release { done: Option<oneshot::Sender<Result<Release>>> },
+    Renew {
+        payload: Option<Box<Payload>>,
+        done: oneshot::Sender<Result<()>>,
+    },
+    Release {
+        done: Option<oneshot::Sender<Result<Release>>>,
+    },
+    /// Records what the work has come to, in the place of the holder.
+    Finish {
+        finish: Box<Finish>,
+        done: oneshot::Sender<Result<()>>,
+    },
+}
+
+/// How the last write of an acquisition ended.
+enum Last {
+    Landed,
+    /// The lease was lost before.
+    Lost(LossReason),
+    /// It was not applied, and it is too late for another attempt.
+    TooLate,
+    /// It may have been applied, or may yet be.
+    Unknown(Error),
 }
 
 /// However often others rewrite the record between our read and our write, we do not retry
@@ -93,6 +115,14 @@ impl Keeper {
                         if let Some(done) = done {
                             let _ = done.send(result);
                         }
+                        return;
+                    }
+                    Some(Command::Finish { finish, done }) => {
+                        let result = Box::pin(self.finish(&finish)).await;
+                        if let Err(error) = &result {
+                            tracing::warn!(lock = %self.hold.name, %error, "no result was recorded");
+                        }
+                        let _ = done.send(result);
                         return;
                     }
                     None => return,
@@ -208,26 +238,64 @@ impl Keeper {
 
     /// Gives the lock back. The guard has been told before that it does not hold it any more.
     async fn release(&mut self) -> Result<Release> {
+        match self.end(None).await {
+            Ok(Last::Landed) => Ok(Release::Released),
+            Ok(Last::Lost(reason)) => Ok(Release::AlreadyLost(reason)),
+            Ok(Last::TooLate) => Ok(Release::Unconfirmed),
+            Ok(Last::Unknown(error)) => {
+                tracing::warn!(lock = %self.hold.name, %error, "the release is not confirmed");
+                Ok(Release::Unconfirmed)
+            }
+            Err(error) if error.kind() == ErrorKind::Unavailable => Ok(Release::Unconfirmed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records what the work has come to, if this still is the holder on record.
+    async fn finish(&mut self, finish: &Finish) -> Result<()> {
+        match self.end(Some(finish)).await {
+            Ok(Last::Landed) => Ok(()),
+            Ok(Last::Lost(reason)) => Err(lost(&reason)),
+            Ok(Last::TooLate) => Err(lost(&LossReason::Expired)),
+            Ok(Last::Unknown(error)) => {
+                let message =
+                    "the work was done, but it is not known whether its result was recorded";
+                Err(Error::new(ErrorKind::Unconfirmed, message).caused_by(error))
+            }
+            Err(error) => {
+                let message = "the work was done, but its result was not recorded";
+                Err(Error::new(error.kind(), message).caused_by(error))
+            }
+        }
+    }
+
+    /// The last write: frees the record, or records a result.
+    async fn end(&mut self, result: Option<&Finish>) -> Result<Last> {
         if let Some(reason) = self.hold.loss() {
-            return Ok(Release::AlreadyLost(reason));
+            return Ok(Last::Lost(reason));
         }
         for _ in 0..REDO {
             let clock = self.store.clock();
             let rest = self.terms.min_hold.map(|min| min.saturating_sub(self.hold.held_for()));
             let linger = rest.filter(|rest| !rest.is_zero());
             let (nonce, now) = (self.store.nonce(), clock.now().wall);
-            let record = match release(&self.record, self.own, linger, nonce, now) {
-                HolderDecision::Write(record) => record,
-                HolderDecision::Gone(Gone::Released) => return Ok(Release::Released),
-                HolderDecision::Gone(gone) => return Ok(Release::AlreadyLost(gone.into())),
+            let decision = match result {
+                Some(result) => finish(&self.record, self.own, result, nonce, now),
+                None => release(&self.record, self.own, linger, nonce, now),
+            };
+            let record = match (decision, result) {
+                (HolderDecision::Write(record), _) => record,
+                (HolderDecision::Gone(Gone::Finished), Some(_))
+                | (HolderDecision::Gone(Gone::Released), None) => return Ok(Last::Landed),
+                (HolderDecision::Gone(gone), _) => return Ok(Last::Lost(gone.into())),
             };
             if clock.now().boot >= self.hold.last_write() {
-                return Ok(Release::Unconfirmed);
+                return Ok(Last::TooLate);
             }
             let patience = self.patience(u32::MAX);
-            match self.store.swap(&self.key, Some(&self.version), &record, patience).await {
-                Ok(Swap::Won { version }) => {
-                    if record.holders.is_empty() {
+            match self.store.swap(&self.key, Some(&self.version), &record, patience).await? {
+                Swap::Won { version } => {
+                    if record.holders.is_empty() && record.done.is_none() {
                         self.memory.freed(
                             &self.key,
                             *record,
@@ -235,24 +303,17 @@ impl Keeper {
                             self.store.clock().now().boot,
                         );
                     }
-                    return Ok(Release::Released);
+                    return Ok(Last::Landed);
                 }
-                Ok(Swap::Conflict(read)) => {
+                Swap::Conflict(read) => {
                     if let Some(reason) = self.adopt(*read) {
-                        return Ok(Release::AlreadyLost(reason));
+                        return Ok(Last::Lost(reason));
                     }
                 }
-                Ok(Swap::Unknown(error)) => {
-                    tracing::warn!(lock = %self.hold.name, %error, "the release is not confirmed");
-                    return Ok(Release::Unconfirmed);
-                }
-                Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    return Ok(Release::Unconfirmed);
-                }
-                Err(error) => return Err(error),
+                Swap::Unknown(error) => return Ok(Last::Unknown(error)),
             }
         }
-        Ok(Release::Unconfirmed)
+        Ok(Last::TooLate)
     }
 
     /// Goes on from what somebody else has written, if it is a record.

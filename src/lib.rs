@@ -47,6 +47,11 @@
 //! # }
 //! ```
 //!
+//! # Run once
+//!
+//! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
+//! records its result, the others get the result. See [`Once`] for what that does not promise.
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -77,6 +82,7 @@ mod keeper;
 mod lock;
 mod memory;
 mod name;
+mod once;
 mod options;
 pub mod protocol;
 pub mod record;
@@ -94,9 +100,10 @@ pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
 pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
 pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
-pub use info::{HolderInfo, LockInfo, LockState, Tenure};
+pub use info::{DoneInfo, HolderInfo, LockInfo, LockState, Tenure};
 pub use keeper::Release;
 pub use lock::{Attempt, Lock};
+pub use once::{Base64, Once, Outcome, Run, Start};
 pub use record::Payload;
 pub use runtime::Runtime;
 pub use store::directory::{DirectoryStore, OutsideRoot};

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use tracing::Instrument;
-
-use crate::acquire::{Contender, Limit, shut_down};
+use crate::acquire::{Contended, Limit, contend};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
@@ -14,7 +11,7 @@ use crate::info::LockInfo;
 use crate::keeper::{Release, lost};
 use crate::name;
 use crate::options::LockOptions;
-use crate::record::Payload;
+use crate::record::{Kind, Payload};
 
 /// A lock on a store, by name. Cheap to clone; nothing is written before it is acquired.
 ///
@@ -230,24 +227,10 @@ impl Lock {
     }
 
     async fn contend(&self, limit: Limit) -> Result<Attempt> {
-        let terms = self.options.check()?;
-        let key = name::key(self.client.store.prefix(), &self.name)?;
-        if *self.client.closing().borrow() {
-            return Err(shut_down());
+        match contend(&self.client, Kind::Lock, &self.name, &self.options, limit).await? {
+            Contended::Acquired(guard) => Ok(Attempt::Acquired(guard)),
+            Contended::Held(info) => Ok(Attempt::Held(info)),
+            Contended::Done(_) => Err(Error::new(ErrorKind::Internal, "a lock has a result")),
         }
-        let client = Arc::clone(&self.client);
-        // Dropped with this future: tells the task that nobody waits any more.
-        let (_waiting, caller) = watch::channel(());
-        let contender = Contender::new(client, self.name.clone(), key, terms, limit, caller);
-        let (send, answer) = oneshot::channel();
-        let span = tracing::info_span!("acquire", lock = %self.name);
-        let contending = async move {
-            // A guard that nobody receives releases itself.
-            let _ = send.send(contender.run().await);
-        };
-        self.client.start_here(contending.instrument(span));
-        answer.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Internal, "the task that acquires the lock has ended"))
-        })
     }
 }

@@ -1,16 +1,15 @@
-//! Names of locks, and the keys they have on the store.
+//! Names of locks and of work that is run once, and the keys they have on the store.
 
 use object_store::path::{Path, PathPart};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::Kind;
 
 /// Longest name, in bytes.
 const MAX_BYTES: usize = 512;
 /// Longest segment, in bytes: a file name may have 255, of which percent-encoding and the store's
 /// own suffixes take their share.
 const MAX_SEGMENT: usize = 200;
-/// What a record's key ends in.
-const SUFFIX: &str = ".lock";
 /// Keys under this segment are the library's own: probes, never locks.
 pub(crate) const SCRATCH: &str = ".leaselock";
 
@@ -19,29 +18,60 @@ pub(crate) const SCRATCH: &str = ".leaselock";
 /// # Errors
 /// [`InvalidName`](ErrorKind::InvalidName), saying what is wrong with it.
 pub(crate) fn key(prefix: &Path, name: &str) -> Result<Path> {
+    key_of(Kind::Lock, prefix, name)
+}
+
+/// The key of the record of this kind and `name` under `prefix`.
+///
+/// # Errors
+/// [`InvalidName`](ErrorKind::InvalidName), saying what is wrong with it.
+pub(crate) fn key_of(kind: Kind, prefix: &Path, name: &str) -> Result<Path> {
     if let Some(fault) = fault(name) {
+        let what = match kind {
+            Kind::Lock => "the name of a lock",
+            Kind::Once => "the key of work that is run once",
+        };
         return Err(Error::new(
             ErrorKind::InvalidName,
-            format!("{:?} cannot be the name of a lock: {fault}", shorten(name)),
+            format!("{:?} cannot be {what}: {fault}", shorten(name)),
         ));
     }
-    let file = format!("{name}{SUFFIX}");
+    let file = format!("{name}{}", suffix(kind));
     // The prefix is a key's beginning as it is, percent signs and all.
     Ok(prefix.parts().chain(file.split('/').map(PathPart::from)).collect())
 }
 
+/// What lies under this key.
+pub(crate) fn kind_of(key: &Path) -> Kind {
+    let is = |kind| key.as_ref().ends_with(suffix(kind));
+    if is(Kind::Once) { Kind::Once } else { Kind::Lock }
+}
+
+/// What the keys of records of this kind end in.
+const fn suffix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lock => ".lock",
+        Kind::Once => ".once",
+    }
+}
+
 /// The name of the lock whose record has this key; `None` when the key is no lock's.
 pub(crate) fn of_key(prefix: &Path, key: &Path) -> Option<String> {
+    name_of(Kind::Lock, prefix, key)
+}
+
+fn name_of(kind: Kind, prefix: &Path, key: &Path) -> Option<String> {
     let segments: Vec<_> = key.prefix_match(prefix)?.map(|part| decode(part.as_ref())).collect();
-    let name = segments.join("/").strip_suffix(SUFFIX)?.to_owned();
+    let name = segments.join("/").strip_suffix(suffix(kind))?.to_owned();
     // Somebody else's object may have a key that only decodes to the name.
-    self::key(prefix, &name).is_ok_and(|own| own == *key).then_some(name)
+    key_of(kind, prefix, &name).is_ok_and(|own| own == *key).then_some(name)
 }
 
 /// Whether the library keeps something of its own under this key.
 pub(crate) fn is_reserved(prefix: &Path, key: &Path) -> bool {
     let scratch = || key.prefix_match(prefix)?.next().map(|part| part.as_ref() == SCRATCH);
-    of_key(prefix, key).is_some() || scratch().unwrap_or(false)
+    let record = |kind| name_of(kind, prefix, key).is_some();
+    record(Kind::Lock) || record(Kind::Once) || scratch().unwrap_or(false)
 }
 
 fn fault(name: &str) -> Option<String> {
@@ -69,8 +99,10 @@ fn fault(name: &str) -> Option<String> {
             ));
         }
         // `a.lock` as a folder would stand where the record of the lock `a` stands.
-        if index + 1 < segments.len() && segment.ends_with(SUFFIX) {
-            return Some(format!("the part {segment:?} before a '/' ends in {SUFFIX:?}"));
+        let taken = [Kind::Lock, Kind::Once].map(suffix);
+        let ending = taken.into_iter().find(|suffix| segment.ends_with(suffix));
+        if let Some(suffix) = ending.filter(|_| index + 1 < segments.len()) {
+            return Some(format!("the part {segment:?} before a '/' ends in {suffix:?}"));
         }
     }
     None
@@ -115,13 +147,13 @@ fn shorten(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn key_of(name: &str) -> Path {
+    fn lock_key(name: &str) -> Path {
         key(&Path::from("team/locks"), name).unwrap()
     }
 
     #[test]
     fn names_become_keys_under_the_prefix_and_back() {
-        assert_eq!(key_of("payments/42").as_ref(), "team/locks/payments/42.lock");
+        assert_eq!(lock_key("payments/42").as_ref(), "team/locks/payments/42.lock");
         let names = [
             "a",
             "payments/42",
@@ -135,7 +167,7 @@ mod tests {
             "q?*[]{}|<>^`\"",
         ];
         for name in names {
-            assert_eq!(of_key(&Path::from("team/locks"), &key_of(name)).as_deref(), Some(name));
+            assert_eq!(of_key(&Path::from("team/locks"), &lock_key(name)).as_deref(), Some(name));
         }
         assert_eq!(key(&Path::default(), "x").unwrap().as_ref(), "x.lock");
     }
@@ -158,11 +190,29 @@ mod tests {
             (long.as_str(), "513 bytes"),
             (wide.as_str(), "200 bytes"),
             ("a.lock/b", ".lock"),
+            ("a.once/b", ".once"),
         ];
         for (name, reason) in cases {
-            let error = key(&Path::default(), name).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidName);
-            assert!(error.to_string().contains(reason), "{name:?}: {error}");
+            for kind in [Kind::Lock, Kind::Once] {
+                let error = key_of(kind, &Path::default(), name).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidName);
+                assert!(error.to_string().contains(reason), "{name:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_run_once_has_keys_of_its_own_that_are_no_locks() {
+        let prefix = Path::from("p");
+        let names = ["a", "a.lock", "a.once", "b/c"];
+        for name in names {
+            let once = key_of(Kind::Once, &prefix, name).unwrap();
+            assert_eq!(kind_of(&once), Kind::Once);
+            assert_eq!(kind_of(&key(&prefix, name).unwrap()), Kind::Lock);
+            assert_eq!(of_key(&prefix, &once), None, "{once}");
+            for other in names {
+                assert_ne!(once, key(&prefix, other).unwrap());
+            }
         }
     }
 

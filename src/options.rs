@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Owner;
 use crate::protocol::expiry::holder_validity;
-use crate::record::{MAX_TTL, MIN_TTL, Payload};
+use crate::record::{MAX_RETENTION, MAX_TTL, MIN_RETENTION, MIN_TTL, Payload};
 
 /// TTL unless another is given.
 pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(30);
@@ -64,9 +64,7 @@ impl LockOptions {
     pub(crate) fn check(&self) -> Result<Terms> {
         let ttl = self.ttl.unwrap_or(DEFAULT_TTL);
         within("the TTL", ttl, MIN_TTL, MAX_TTL)?;
-        if !ttl.subsec_nanos().is_multiple_of(1_000_000) {
-            return invalid(format!("the TTL {ttl:?} is finer than a millisecond"));
-        }
+        whole_milliseconds("the TTL", ttl)?;
         let request_timeout = request_timeout(ttl);
         let renew_every = self.renew_every.unwrap_or_else(|| default_renewal(ttl));
         let with_jitter = renew_every.saturating_add(renew_every / 10);
@@ -108,6 +106,22 @@ impl LockOptions {
             max_skew: self.max_skew,
         })
     }
+}
+
+/// For how long a result may be kept.
+///
+/// # Errors
+/// [`InvalidOptions`](ErrorKind::InvalidOptions), with the bound in the message.
+pub(crate) fn check_retention(time: Duration) -> Result<()> {
+    within("the retention", time, MIN_RETENTION, MAX_RETENTION)?;
+    whole_milliseconds("the retention", time)
+}
+
+fn whole_milliseconds(what: &str, time: Duration) -> Result<()> {
+    if time.subsec_nanos().is_multiple_of(1_000_000) {
+        return Ok(());
+    }
+    invalid(format!("{what} {time:?} is finer than a millisecond"))
 }
 
 /// A third of the TTL, so that two renewals may fail; not under 2 s where two fifths of the TTL

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leaselock::{Attempt, ErrorKind, LossReason, Release, Store, StoreBuilder};
+use leaselock::{Attempt, ErrorKind, LossReason, Outcome, Release, Start, Store, StoreBuilder};
 use leaselock_test_support::counting::CountingStore;
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
@@ -41,6 +41,7 @@ macro_rules! on_every_http_store {
 on_every_http_store!(
     every_single_fault_of_a_write_is_survived,
     every_single_fault_of_a_fenced_write_is_survived,
+    every_single_fault_of_a_recording_is_survived,
     a_storm_of_every_fault_loses_nothing,
     a_release_without_an_answer_is_found_out,
     an_outage_shorter_than_the_lease_is_survived,
@@ -163,6 +164,22 @@ async fn every_single_fault_of_a_fenced_write_is_survived(behind: &Behind) {
         behind.proxy.pass();
         let read = observer.read(path).await.expect("reads").expect("is there");
         assert_eq!(read.bytes(), "4", "{said}");
+    }
+}
+
+async fn every_single_fault_of_a_recording_is_survived(behind: &Behind) {
+    let observer = behind.observer().await;
+    for (number, fault) in faults_of_a_write().into_iter().enumerate() {
+        let key = format!("recording/{number}");
+        let said = format!("{fault:?}");
+        let once = behind.open().await.once(&key).ttl(TTL);
+        let Start::Run(run) = once.start().await.expect("starts") else { panic!("is new") };
+        behind.proxy.on_put(1, fault);
+        run.finish(&number).await.unwrap_or_else(|error| panic!("{said}: {error:?}"));
+        behind.proxy.pass();
+        let again = observer.once(&key).try_run(async |_| Ok::<_, ()>(number + 1)).await;
+        let recorded = matches!(again, Ok(Outcome::AlreadyDone(result)) if result == number);
+        assert!(recorded, "{said}: {again:?}");
     }
 }
 

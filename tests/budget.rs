@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leaselock::clock::Clock as _;
-use leaselock::{Attempt, Release, Store};
+use leaselock::{Attempt, Outcome, Release, Store};
 use leaselock_test_support::clock::{ManualClock, eventually};
 use leaselock_test_support::counting::{CountingStore, Counts};
 use leaselock_test_support::emulators::Backend;
@@ -51,6 +51,35 @@ async fn the_life_of_a_lock_costs_what_the_budget_says() {
     let refused = objects.counts();
     assert!(refused.reads() == 1, "a look costs one read: {refused:?}");
     drop(guard);
+}
+
+#[tokio::test]
+async fn a_run_costs_one_read_and_two_writes_and_its_result_one_read() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock");
+    let first = process(&objects, &clock).await.once("x").ttl(TTL);
+    let failed = first.run(async |_| Err::<u32, _>("fails")).await.expect("runs");
+    assert!(matches!(failed, Outcome::Failed("fails")));
+    assert_eq!(objects.counts(), counts(1, 1, 1), "a first run that fails");
+    objects.reset();
+    let ran = process(&objects, &clock).await.once("x").run(async |_| Ok::<_, ()>(7)).await;
+    assert!(matches!(ran, Ok(Outcome::Ran(7))));
+    assert_eq!(objects.counts(), counts(1, 0, 2), "a run");
+    // By now the first does not expect any more that the record is as it left it.
+    clock.advance(Duration::from_secs(11));
+    for once in [first, process(&objects, &clock).await.once("x")] {
+        objects.reset();
+        let done = once.run(async |_| Ok::<_, ()>(8)).await;
+        assert!(matches!(done, Ok(Outcome::AlreadyDone(7))));
+        assert_eq!(objects.counts(), counts(1, 0, 0), "already done");
+        objects.reset();
+        assert!(once.inspect().await.expect("reads").done.is_some());
+        assert_eq!(objects.counts(), counts(1, 0, 0), "an inspection");
+    }
+    objects.reset();
+    let fresh = process(&objects, &clock).await.once("y");
+    assert!(matches!(fresh.run(async |_| Ok::<_, ()>(1)).await, Ok(Outcome::Ran(1))));
+    assert_eq!(objects.counts(), counts(1, 1, 1), "a first run");
 }
 
 #[tokio::test]
@@ -121,6 +150,13 @@ async fn on_the_wire(backend: Backend) {
     assert!(matches!(open().await.lock("x").try_acquire().await, Ok(Attempt::Held(_))));
     assert_eq!(methods(&proxy), ["GET"], "a look at a lock that is held");
     assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    methods(&proxy);
+    let ran = open().await.once("x").run(async |_| Ok::<_, ()>(7)).await;
+    assert!(matches!(ran, Ok(Outcome::Ran(7))));
+    assert_eq!(methods(&proxy), ["GET", "PUT", "PUT"], "a run");
+    let done = open().await.once("x").run(async |_| Ok::<_, ()>(8)).await;
+    assert!(matches!(done, Ok(Outcome::AlreadyDone(7))));
+    assert_eq!(methods(&proxy), ["GET"], "already done");
 }
 
 fn methods(proxy: &leaselock_test_support::proxy::FaultProxy) -> Vec<String> {

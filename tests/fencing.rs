@@ -96,7 +96,10 @@ async fn a_successors_claim_fences_out_whoever_was_before(place: Place) {
     let (objects, path) = (store.objects(), place.path("manifest.json"));
     let (first, mut paused) = claim_and_pause(&store, &objects, &path).await;
     paused.put("[1]").await.expect("nobody has claimed since");
-    assert_eq!(objects.read(path.clone()).await.unwrap().unwrap().token(), Some(first));
+    assert_eq!(
+        objects.read(path.clone()).await.expect("is there").expect("is there").token(),
+        Some(first)
+    );
 
     let guard = store.lock("writers").acquire().await.expect("acquires");
     let mut claimed = guard.fence(&objects).claim(path.clone()).await.expect("claims");
@@ -105,7 +108,7 @@ async fn a_successors_claim_fences_out_whoever_was_before(place: Place) {
     claimed.put("[1,3]").await.expect("the latest holder writes");
     claimed.put("[1,3,4]").await.expect("again on the same claim");
     assert_fenced(paused.put("[2]").await, guard.token());
-    assert_eq!(content(&objects, &path).await.unwrap(), "[1,3,4]");
+    assert_eq!(content(&objects, &path).await.expect("is there"), "[1,3,4]");
 }
 
 async fn what_does_not_exist_is_claimed_too(place: Place) {
@@ -120,7 +123,7 @@ async fn what_does_not_exist_is_claimed_too(place: Place) {
     assert_eq!(claimed.bytes(), None);
     assert_fenced(paused.put("late").await, guard.token());
     claimed.put("").await.expect("puts");
-    assert_eq!(content(&objects, &path).await.unwrap(), "", "empty is not absent");
+    assert_eq!(content(&objects, &path).await.expect("is there"), "", "empty is not absent");
 }
 
 /// On S3 an ETag is a digest of the body: a stamp in metadata alone would not change it.
@@ -135,7 +138,7 @@ async fn equal_contents_do_not_let_an_old_writer_through(place: Place) {
     claimed.put("other").await.expect("puts");
     claimed.put("same").await.expect("puts what was there before");
     assert_fenced(paused.put("old").await, guard.token());
-    assert_eq!(content(&objects, &path).await.unwrap(), "same");
+    assert_eq!(content(&objects, &path).await.expect("is there"), "same");
 }
 
 async fn new_objects_never_replace_anything(place: Place) {
@@ -144,10 +147,10 @@ async fn new_objects_never_replace_anything(place: Place) {
     let path = place.path("data/part-1");
     generations.old.put_new(path.clone(), "rows").await.expect("is new");
     for fence in [&generations.old, &generations.new] {
-        let error = fence.put_new(path.clone(), "other").await.unwrap_err();
+        let error = fence.put_new(path.clone(), "other").await.expect_err("is refused");
         assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error:?}");
     }
-    assert_eq!(content(&generations.objects, &path).await.unwrap(), "rows");
+    assert_eq!(content(&generations.objects, &path).await.expect("is there"), "rows");
     assert_eq!(place.get("data/part-1").await, b"rows", "nothing is added to it on any store");
 }
 
@@ -159,8 +162,8 @@ async fn a_fenced_put_claims_and_writes(place: Place) {
     generations.new.put_fenced(path.clone(), "2").await.expect("a later holder may");
     assert_fenced(generations.old.put_fenced(path.clone(), "1").await, generations.new.token());
     generations.new.put_fenced(path.clone(), "3").await.expect("again");
-    assert_eq!(content(&generations.objects, &path).await.unwrap(), "3");
-    let error = generations.old.claim(path.clone()).await.unwrap_err();
+    assert_eq!(content(&generations.objects, &path).await.expect("is there"), "3");
+    let error = generations.old.claim(path.clone()).await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::Lost, "its guard is gone: {error:?}");
 }
 
@@ -178,11 +181,11 @@ async fn attributes_of_the_users_stay(place: Place) {
     let generations = Generations::on(&store, store.objects()).await;
     let mut claimed = generations.new.claim(path.clone()).await.expect("claims");
     claimed.put("a,b\n1,2\n").await.expect("puts");
-    let read = generations.objects.read(path.clone()).await.unwrap().unwrap();
+    let read = generations.objects.read(path.clone()).await.expect("is there").expect("is there");
     assert_eq!(kept(read.attributes()), kept(&of_the_user));
     claimed.attributes_mut().insert(Attribute::Metadata("author".into()), "me".into());
     claimed.put("").await.expect("puts");
-    let read = generations.objects.read(path).await.unwrap().unwrap();
+    let read = generations.objects.read(path).await.expect("is there").expect("is there");
     let author = read.attributes().get(&Attribute::Metadata("author".into()));
     assert_eq!(author.map(|author| author.as_ref()), Some("me"));
 }
@@ -224,11 +227,11 @@ async fn updates_by_many_are_all_there(place: Place) {
         task.await.expect("no task fails");
     }
     let objects = place.open().await.objects();
-    let total = content(&objects, &path).await.unwrap();
+    let total = content(&objects, &path).await.expect("is there");
     assert_eq!(text(&total), (writers * rounds).to_string());
     let declined = objects.update(path.clone(), |_| None::<Bytes>).await.expect("reads");
     assert_eq!(declined, None);
-    assert_eq!(content(&objects, &path).await.unwrap(), total);
+    assert_eq!(content(&objects, &path).await.expect("is there"), total);
 }
 
 fn text(bytes: &Bytes) -> &str {
@@ -241,13 +244,13 @@ async fn changes_past_the_fence_are_noticed(place: Place) {
     let path = place.path("shared");
     let mut claimed = generations.new.claim(path.clone()).await.expect("claims");
     generations.objects.update(path.clone(), |_| Some("unfenced")).await.expect("updates");
-    let error = claimed.put("mine").await.unwrap_err();
+    let error = claimed.put("mine").await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
 
     let mut claimed = generations.new.claim(path.clone()).await.expect("claims again");
-    assert_eq!(claimed.bytes().unwrap(), "unfenced");
+    assert_eq!(claimed.bytes().expect("is there"), "unfenced");
     place.delete("shared").await;
-    let error = claimed.put("mine").await.unwrap_err();
+    let error = claimed.put("mine").await.expect_err("is refused");
     assert!(
         matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Unconfirmed),
         "it is gone, and whether it was written before that nobody can tell: {error:?}"
@@ -257,13 +260,13 @@ async fn changes_past_the_fence_are_noticed(place: Place) {
 async fn records_of_locks_are_not_written(place: Place) {
     let store = place.open().await;
     let generations = Generations::on(&store, store.objects()).await;
-    for key in ["writers.lock", ".leaselock/check-1"] {
+    for key in ["writers.lock", "runs.once", ".leaselock/check-1"] {
         let path = place.path(key);
         for error in [
-            generations.new.claim(path.clone()).await.unwrap_err(),
-            generations.new.put_new(path.clone(), "").await.unwrap_err(),
-            generations.new.put_fenced(path.clone(), "").await.unwrap_err(),
-            generations.objects.update(path.clone(), |_| Some("")).await.unwrap_err(),
+            generations.new.claim(path.clone()).await.expect_err("is refused"),
+            generations.new.put_new(path.clone(), "").await.expect_err("is refused"),
+            generations.new.put_fenced(path.clone(), "").await.expect_err("is refused"),
+            generations.objects.update(path.clone(), |_| Some("")).await.expect_err("is refused"),
         ] {
             assert_eq!(error.kind(), ErrorKind::InvalidName, "{key}: {error:?}");
         }
@@ -281,20 +284,25 @@ async fn a_store_of_the_users_own_is_fenced(place: Place) {
     assert_fenced(paused.put("late").await, second);
     claimed.put("same").await.expect("puts");
     assert_fenced(paused.put("late").await, second);
-    assert_eq!(content(&objects, &path).await.unwrap(), "same");
+    assert_eq!(content(&objects, &path).await.expect("is there"), "same");
 }
 
 #[tokio::test]
 async fn a_store_without_metadata_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let local = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+    let local =
+        object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("is there");
     let store = leaselock::open("memory:///").await.expect("opens");
     let objects = store.objects_on(Arc::new(local));
     let guard = store.lock("x").acquire().await.expect("acquires");
-    let error = guard.fence(&objects).claim("y").await.unwrap_err();
+    let error = guard.fence(&objects).claim("y").await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::UnfitStore);
     assert!(error.to_string().contains("metadata"), "{error}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing stays behind");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("is there").count(),
+        0,
+        "nothing stays behind"
+    );
 }
 
 #[tokio::test]
@@ -311,9 +319,9 @@ async fn a_damaged_stamp_is_named_and_left_untouched() {
     let guard = store.lock("l").acquire().await.expect("acquires");
     let fence = guard.fence(&store.objects());
     for error in [
-        fence.claim("x").await.unwrap_err(),
-        fence.put_fenced("x", "y").await.unwrap_err(),
-        store.objects().read("x").await.unwrap_err(),
+        fence.claim("x").await.expect_err("is refused"),
+        fence.put_fenced("x", "y").await.expect_err("is refused"),
+        store.objects().read("x").await.expect_err("is refused"),
     ] {
         assert_eq!(error.kind(), ErrorKind::UnreadableRecord);
         let cause = std::error::Error::source(&error).expect("says why").to_string();
@@ -424,8 +432,12 @@ async fn own_writes_are_recognised_whatever_the_store_says() {
         };
         bench.objects.update("y", append).await.unwrap_or_else(|e| panic!("{kind:?}: {e:?}"));
         assert_eq!(calls, 1, "{kind:?}: a write of one's own is no rival's");
-        assert_eq!(content(&bench.others(), &"x".into()).await.unwrap(), "2", "{kind:?}");
-        assert_eq!(content(&bench.others(), &"y".into()).await.unwrap(), "3!", "{kind:?}");
+        assert_eq!(content(&bench.others(), &"x".into()).await.expect("is there"), "2", "{kind:?}");
+        assert_eq!(
+            content(&bench.others(), &"y".into()).await.expect("is there"),
+            "3!",
+            "{kind:?}"
+        );
     }
 }
 
@@ -447,7 +459,7 @@ async fn a_put_that_landed_and_was_superseded_is_told_from_one_that_never_did() 
         eventually("the writer wants to look", || bench.counting.counts().gets > 0).await;
         let theirs = successor.claim("x").await.expect("claims");
         let expected = if landed { "2" } else { "1" };
-        assert_eq!(theirs.bytes().unwrap(), expected);
+        assert_eq!(theirs.bytes().expect("is there"), expected);
         bench.counting.fail_gets(false);
         let (result, mut claimed) = writing.await.expect("does not panic");
         if landed {
@@ -456,7 +468,7 @@ async fn a_put_that_landed_and_was_superseded_is_told_from_one_that_never_did() 
             assert_fenced(result, guard.token());
         }
         assert_fenced(claimed.put("3").await, guard.token());
-        assert_eq!(content(&bench.others(), &"x".into()).await.unwrap(), expected);
+        assert_eq!(content(&bench.others(), &"x".into()).await.expect("is there"), expected);
     }
 }
 
@@ -477,7 +489,7 @@ async fn what_cannot_be_known_is_not_guessed() {
             theirs.put(round.to_string()).await.expect("puts");
         }
         bench.counting.fail_gets(false);
-        let error = writing.await.expect("does not panic").unwrap_err();
+        let error = writing.await.expect("does not panic").expect_err("is refused");
         assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{kind:?}: {error:?}");
     }
 }
@@ -495,10 +507,10 @@ async fn a_put_that_was_dropped_is_finished_and_does_not_refuse_the_next() {
             () = held => {}
         }
     }
-    assert_eq!(content(&bench.others(), &"x".into()).await.unwrap(), "dropped");
+    assert_eq!(content(&bench.others(), &"x".into()).await.expect("is there"), "dropped");
     bench.counting.release_puts();
     claimed.put("next").await.expect("replaces what was its own");
-    assert_eq!(content(&bench.others(), &"x".into()).await.unwrap(), "next");
+    assert_eq!(content(&bench.others(), &"x".into()).await.expect("is there"), "next");
 }
 
 #[tokio::test]
@@ -508,14 +520,14 @@ async fn an_outage_ends_with_an_honest_error_and_the_claim_goes_on_after_it() {
     let mut claimed = bench.guard.fence(&objects).claim("x").await.expect("claims");
     bench.counting.fail_gets(true);
     bench.counting.fail_next_puts(1, FailKind::AfterGeneric);
-    let error = claimed.put("1").await.unwrap_err();
+    let error = claimed.put("1").await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error:?}");
     bench.counting.fail_gets(false);
     claimed.put("2").await.expect("goes on from what has landed");
-    assert_eq!(content(&bench.others(), &"x".into()).await.unwrap(), "2");
+    assert_eq!(content(&bench.others(), &"x".into()).await.expect("is there"), "2");
     let error = {
         bench.counting.fail_gets(true);
-        objects.read("x").await.unwrap_err()
+        objects.read("x").await.expect_err("is refused")
     };
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
@@ -524,12 +536,14 @@ async fn an_outage_ends_with_an_honest_error_and_the_claim_goes_on_after_it() {
 #[tokio::test]
 async fn claims_of_one_holder_do_not_overwrite_each_other() {
     let bench = Bench::new().await;
-    let (mut one, mut two) =
-        (bench.fence().claim("x").await.unwrap(), bench.fence().claim("x").await.unwrap());
+    let (mut one, mut two) = (
+        bench.fence().claim("x").await.expect("is there"),
+        bench.fence().claim("x").await.expect("is there"),
+    );
     one.put("1").await.expect("puts");
-    let error = two.put("2").await.unwrap_err();
+    let error = two.put("2").await.expect_err("is refused");
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
-    assert_eq!(content(&bench.others(), &"x".into()).await.unwrap(), "1");
+    assert_eq!(content(&bench.others(), &"x".into()).await.expect("is there"), "1");
 }
 
 #[tokio::test]
@@ -546,7 +560,7 @@ async fn bodies_are_padded_only_where_they_must_be() {
     guard.fence(&distinct).put_fenced("plain", "content").await.expect("puts");
     assert_eq!(length("plain").await, 7);
     // The next writer takes the padding off.
-    assert_eq!(content(&distinct, &"padded".into()).await.unwrap(), "content");
-    guard.fence(&distinct).claim("padded").await.unwrap().put("new").await.expect("puts");
+    assert_eq!(content(&distinct, &"padded".into()).await.expect("is there"), "content");
+    guard.fence(&distinct).claim("padded").await.expect("is there").put("new").await.expect("puts");
     assert_eq!(length("padded").await, 3);
 }

@@ -1,14 +1,20 @@
 //! The wire format: files that every version from now on must read, write and refuse alike.
 
-use leaselock::record::{Fault, Record, RecordError};
+use leaselock::record::{Fault, Kind, Record, RecordError};
 
 const FREE: &str = include_str!("golden/free.json");
 const HELD: &str = include_str!("golden/held.json");
 const LINGERING: &str = include_str!("golden/lingering.json");
 const UNKNOWN_FIELDS: &str = include_str!("golden/unknown_fields.json");
+const ONCE_RUNNING: &str = include_str!("golden/once_running.json");
+const ONCE_DONE: &str = include_str!("golden/once_done.json");
 
 fn decode(text: &str) -> Result<Record, RecordError> {
     Record::decode(text.as_bytes())
+}
+
+fn decode_once(text: &str) -> Result<Record, RecordError> {
+    Record::decode_of(Kind::Once, text.as_bytes())
 }
 
 fn value(text: &str) -> serde_json::Value {
@@ -23,6 +29,86 @@ fn golden_files_survive_a_rewrite() {
         assert_eq!(value(&written), value(text));
         assert_eq!(decode(&written).expect("is a record"), record);
     }
+}
+
+#[test]
+fn golden_files_of_work_that_is_run_once_survive_a_rewrite() {
+    for text in [ONCE_RUNNING, ONCE_DONE] {
+        let record = decode_once(text).expect("is a record");
+        let written = String::from_utf8(record.encode().expect("is small")).expect("is text");
+        assert_eq!(value(&written), value(text));
+        assert_eq!(decode_once(&written).expect("is a record"), record);
+    }
+    let done = decode_once(ONCE_DONE).expect("is a record").done.expect("is done");
+    assert_eq!(done.result.to_json(), "{\"cents\":129900,\"receipt\":\"A-17\"}");
+    assert_eq!(done.token.get(), 1_795_227_959_644_001);
+    assert_eq!(done.retention.expect("is kept for 30 days").as_secs(), 30 * 24 * 60 * 60);
+    assert_eq!(decode_once(ONCE_RUNNING).expect("is a record").done, None);
+}
+
+#[test]
+fn the_kinds_of_records_are_told_apart() {
+    let other = |error: RecordError| (error.path.clone(), error.to_string());
+    let lock = other(decode_once(HELD).expect_err("a lock's"));
+    assert_eq!(lock.1, "kind: this is a \"lock\", not work that is run once");
+    for text in [ONCE_RUNNING, ONCE_DONE] {
+        let once = other(decode(text).expect_err("no lock's"));
+        assert_eq!(once, ("kind".to_owned(), "kind: this is a \"once\", not a lock".to_owned()));
+    }
+    // A lock's record has no result: what is called so is a field that nobody here knows.
+    let mut strange = value(HELD);
+    strange["done"] = "strange".into();
+    let record = decode(&strange.to_string()).expect("is a record");
+    assert_eq!(record.done, None);
+    let written = record.encode().expect("is small");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&written).expect("is JSON"), strange);
+}
+
+#[test]
+fn every_fault_of_a_result_is_named_with_its_path() {
+    let cases = [
+        ("/done", "7", "done: expected an object, found 7"),
+        ("/done/at", "\"then\"", "done.at: expected an RFC 3339 time"),
+        ("/done/token", "1795227959644002", "done.token: 1795227959644002 is out of range"),
+        ("/done/token", "\"x\"", "done.token: expected a whole number"),
+        ("/done/owner/label", "null", "done.owner.label: expected a text, found null"),
+        ("/done/retention_ms", "999", "done.retention_ms: 999 is out of range (1000 to"),
+        ("/done/retention_ms", "3155760000001", "done.retention_ms: 3155760000001 is out of"),
+        ("/kind", "\"lock\"", "kind: this is a \"lock\", not work"),
+    ];
+    for (pointer, new, message) in cases {
+        let mut document = value(ONCE_DONE);
+        *document.pointer_mut(pointer).expect("is there") = value(new);
+        let error = decode_once(&document.to_string()).expect_err(pointer).to_string();
+        assert!(error.contains(message), "{pointer} = {new}: {error}");
+    }
+    for key in ["result", "at", "token", "owner"] {
+        let mut document = value(ONCE_DONE);
+        document["done"].as_object_mut().expect("is an object").remove(key).expect("was there");
+        let error = decode_once(&document.to_string()).expect_err(key);
+        assert_eq!(error.to_string(), format!("done.{key}: missing"));
+    }
+    let mut both = value(ONCE_RUNNING);
+    both["done"] = value(ONCE_DONE)["done"].clone();
+    let error = decode_once(&both.to_string()).expect_err("both").to_string();
+    assert!(error.starts_with("done: expected nothing while somebody runs it"), "{error}");
+    let mut nothing = value(ONCE_DONE);
+    nothing["done"]["result"] = serde_json::Value::Null;
+    let done = decode_once(&nothing.to_string()).expect("is a record").done.expect("is done");
+    assert_eq!(done.result.to_json(), "null", "a result may be nothing");
+}
+
+#[test]
+fn a_result_has_room_that_a_lock_has_not() {
+    let mut document = value(ONCE_DONE);
+    document["done"]["result"] = "r".repeat(65_534).into();
+    let record = decode_once(&document.to_string()).expect("is a record");
+    let written = record.encode().expect("fits");
+    assert!(written.len() > 65_536);
+    assert_eq!(Record::decode_of(Kind::Once, &written).expect("is a record"), record);
+    let huge = format!("{ONCE_DONE}{}", " ".repeat(131_072));
+    let error = decode_once(&huge).expect_err("huge");
+    assert!(matches!(error.fault, Fault::TooLarge { limit: 131_072, .. }), "{error}");
 }
 
 #[test]

@@ -56,9 +56,9 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// List locks: state, token, age, time left, holder
     Ls(Ls),
-    /// Show one lock whole: holder, payload, history
+    /// Show one lock whole: holder, payload, history; or a key of `run --once` and its result
     Show(Show),
-    /// Put the holder of a lock out of it (for operators)
+    /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators)
     Break(BreakLease),
 }
 
@@ -79,6 +79,16 @@ pub(crate) struct Run {
     /// Stop CMD when it has held the lock for so long
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) max_hold: Option<Duration>,
+
+    /// Run CMD only if it has not succeeded before under this key, here or elsewhere; LOCK is the key.
+    /// Otherwise exit with 0
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// With --once: for how long CMD is not run again after it has succeeded; 1s to 100 years
+    /// [default: for ever]
+    #[arg(long, value_name = "DUR", value_parser = duration, requires = "once")]
+    pub(crate) retention: Option<Duration>,
 
     /// Keep the lock at least so long, even when CMD ends sooner (cron jobs on several hosts whose
     /// clocks differ)
@@ -147,6 +157,9 @@ pub(crate) struct Ls {
 pub(crate) struct Show {
     #[arg(value_name = "LOCK")]
     pub(crate) lock: String,
+    /// LOCK is a key of `run --once`
+    #[arg(long)]
+    pub(crate) once: bool,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -157,6 +170,9 @@ pub(crate) struct Show {
 pub(crate) struct BreakLease {
     #[arg(value_name = "LOCK")]
     pub(crate) lock: String,
+    /// LOCK is a key of `run --once`: ends a run, or forgets a success
+    #[arg(long)]
+    pub(crate) once: bool,
     /// Only if the holder has this fencing token (`leaselock show` prints it)
     #[arg(long, value_name = "T", value_parser = token)]
     pub(crate) expect_token: Option<FencingToken>,

@@ -16,23 +16,28 @@ pub(crate) async fn break_lease(global: &Global, args: &BreakLease) -> Result<u8
     if let Some(reason) = &args.reason {
         order = order.reason(reason);
     }
-    let broken = store.lock(&args.lock).break_lease(order).await?;
+    let broken = match args.once {
+        true => store.once(&args.lock).forget(order).await?,
+        false => store.lock(&args.lock).break_lease(order).await?,
+    };
     if !global.quiet {
-        ls::print(&mut std::io::stdout().lock(), &told(&args.lock, &broken))?;
+        ls::print(&mut std::io::stdout().lock(), &told(args, &broken))?;
     }
     Ok(0)
 }
 
-fn told(name: &str, broken: &Broken) -> String {
+fn told(args: &BreakLease, broken: &Broken) -> String {
+    let name = &args.lock;
+    let now = if args.once { "it may be run again" } else { "the lock is free" };
     match &broken.holder {
         Some(holder) => format!(
-            "{name}: {} with token {} was put out; the lock is free",
+            "{name}: {} with token {} was put out; {now}",
             people::owner(&holder.owner),
             holder.token,
         ),
         None if broken.repaired => {
-            format!("{name}: the unreadable record was replaced; the lock is free")
+            format!("{name}: the unreadable record was replaced; {now}")
         }
-        None => format!("{name}: the lock is free"),
+        None => format!("{name}: {now}"),
     }
 }

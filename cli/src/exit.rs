@@ -17,7 +17,7 @@ pub(crate) const REFUSED: u8 = 1;
 /// `EX_USAGE`
 pub(crate) const USAGE: u8 = 64;
 /// `EX_UNAVAILABLE`
-const UNAVAILABLE: u8 = 69;
+pub(crate) const UNAVAILABLE: u8 = 69;
 /// `EX_SOFTWARE`
 pub(crate) const INTERNAL: u8 = 70;
 /// `EX_NOPERM`
@@ -35,12 +35,14 @@ Exit codes:
   CMD's own, or 128+n   it ran and ended (or died by signal n) while the lock was held;
                         128+n also when signal n ended the wait for the lock
   75                    the lock is busy, or the wait timed out (-E changes it)
-  0                     also: the lock is busy, with --skip-if-busy
+  0                     also: the lock is busy, with --skip-if-busy; CMD has succeeded before,
+                        with --once
   120                   the lease was lost, and CMD was stopped
   121                   CMD finished, but at release the lock was somebody else's
   1                     break: refused, the lock is not held or by another token
   64                    usage: an argument, a lock's name, a duration, a URL
-  69                    the store cannot be reached
+  69                    the store cannot be reached; or, with --once, CMD has succeeded, and the
+                        store did not confirm that this was recorded
   70                    a fault of leaselock itself
   77                    access denied, or no credentials
   78                    the store or its configuration is unfit, or a record unreadable
@@ -98,13 +100,14 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
             Some("--store takes file:///dir, s3://bucket/prefix, gs://bucket or az://container"),
         ),
         ErrorKind::TokenMismatch | ErrorKind::NotHeld => {
-            (REFUSED, Some("`leaselock show LOCK` shows the lock as it is now"))
+            (REFUSED, Some("`leaselock show [--once] LOCK` shows it as it is now"))
         }
         ErrorKind::Lost => (LOST, None),
         ErrorKind::Unavailable => (
             UNAVAILABLE,
             Some("is the store's address right, and can it be reached from this machine?"),
         ),
+        ErrorKind::Unconfirmed => (UNAVAILABLE, Some("run it again to find out")),
         ErrorKind::MissingCredentials => (
             DENIED,
             Some("set the provider's environment variables, or pass --store-option KEY=VALUE"),
@@ -119,7 +122,9 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         ),
         ErrorKind::UnreadableRecord => (
             CONFIGURATION,
-            Some("it was left as it is; `leaselock break LOCK --force` replaces it"),
+            Some(
+                "it was left as it is; `leaselock break LOCK --force` replaces it (with --once where run had it)",
+            ),
         ),
         ErrorKind::OutsideRoot => {
             (CONFIGURATION, Some("remove the link, or name the real directory in --store"))

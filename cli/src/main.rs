@@ -16,6 +16,7 @@ mod child;
 mod clock;
 mod exit;
 mod hold;
+mod key;
 mod limits;
 mod ls;
 mod people;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use leaselock::{Lock, LockGuard, LossReason, Release, Store};
+use leaselock::{DoneInfo, ErrorKind, LockGuard, Release, Run as OneRun, Store};
 use nix::sys::signal::Signal;
 
 use crate::args::{Global, Run};
@@ -11,6 +11,7 @@ use crate::child::Child;
 use crate::clock::{self, Moment};
 use crate::exit::{self, Failure};
 use crate::hold::{Course, Ended, Hold};
+use crate::key::{Key, Tenure};
 use crate::limits::Policy;
 use crate::people;
 use crate::process::{self, Change, Prepare};
@@ -31,8 +32,14 @@ lock protects), LEASELOCK_HOLDER, LEASELOCK_STORE (without credentials and optio
 LEASELOCK_STATUS_FILE, a small JSON file that is kept current: name, token, holder, state (held,
 at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME).
 
-With --json, outcome is one of completed, busy, timed_out, skipped, interrupted (by a signal, while
-waiting), not_started, lost (exit code 120), overrun (121) and failed.
+With --once, CMD is run under a lease on a key instead of a lock, and when it exits with 0 that is
+recorded in the same place: whoever comes later exits with 0 and does not run it. Any other end of CMD
+is not recorded, and it may be run again; so it is when this host dies, even after CMD has done its
+work. Keys and locks of the same name have nothing to do with each other.
+
+With --json, outcome is one of completed, busy, timed_out, skipped, already_done, interrupted (by a
+signal, while waiting), not_started, lost (exit code 120), overrun (121), unrecorded (CMD has
+succeeded, but that was not recorded for certain) and failed.
 
 CMD runs in a process group of its own, which never outlives the lease. When the lease is lost or
 cannot be renewed in time, the group gets TERM, and KILL after --kill-grace, at the latest a moment
@@ -101,12 +108,12 @@ impl Running<'_> {
             opened = crate::open(self.global) => opened,
         };
         let store = opened?;
-        let lock = self.lock(&store);
-        let waited = self.acquire(&lock, &mut signals).await;
+        let key = self.key(&store);
+        let waited = self.acquire(&key, &mut signals).await;
         report.waited = since(begun);
         match waited? {
-            Waited::Acquired(guard) => {
-                let code = self.hold(&store, guard, &mut signals, watchdog, report).await;
+            Waited::Acquired(tenure) => {
+                let code = self.hold(&store, tenure, &mut signals, watchdog, report).await;
                 report.held = since(begun).saturating_sub(report.waited);
                 code
             }
@@ -116,6 +123,13 @@ impl Running<'_> {
                 }
                 Ok(self.busy(report))
             }
+            Waited::Done(done) => {
+                report.outcome = "already_done";
+                if !self.global.quiet {
+                    people::say(&self.was_done(&done));
+                }
+                Ok(0)
+            }
             Waited::Interrupted(signal) => {
                 withdraw(&store, &mut signals).await;
                 Ok(report.interrupted(signal))
@@ -123,28 +137,50 @@ impl Running<'_> {
         }
     }
 
-    fn lock(&self, store: &Store) -> Lock {
+    fn key(&self, store: &Store) -> Key {
         let args = self.args;
         let owner = args.owner.clone().unwrap_or_else(people::user);
-        let mut lock = store.lock(&args.lock).ttl(args.ttl).owner(owner);
-        if let Some(note) = &args.note {
-            lock = lock.note(note);
+        // The two builders have these options in common, but no type.
+        macro_rules! with_options {
+            ($key:expr) => {{
+                let mut key = $key.ttl(args.ttl).owner(owner);
+                if let Some(note) = &args.note {
+                    key = key.note(note);
+                }
+                if let Some(time) = args.max_hold {
+                    key = key.max_hold(time);
+                }
+                if let Some(time) = args.min_hold {
+                    key = key.min_hold(time);
+                }
+                key
+            }};
         }
-        if let Some(time) = args.max_hold {
-            lock = lock.max_hold(time);
+        if !args.once {
+            return Key::Lock(with_options!(store.lock(&args.lock)));
         }
-        if let Some(time) = args.min_hold {
-            lock = lock.min_hold(time);
-        }
-        lock
+        let once = with_options!(store.once(&args.lock));
+        Key::Once(match args.retention {
+            Some(time) => once.retention(time),
+            None => once,
+        })
+    }
+
+    fn was_done(&self, done: &DoneInfo) -> String {
+        format!(
+            "{}: not run again: it was done by {} at {}",
+            self.args.lock,
+            people::owner(&done.owner),
+            humantime::format_rfc3339_seconds(done.at),
+        )
     }
 
     /// Acquires a lease that still stands when it gets here.
-    async fn acquire(&self, lock: &Lock, signals: &mut Signals) -> Result<Waited, Failure> {
+    async fn acquire(&self, key: &Key, signals: &mut Signals) -> Result<Waited, Failure> {
         loop {
-            match waiting::acquire(lock, self.patience(), signals, self.global.quiet).await? {
+            match waiting::acquire(key, self.patience(), signals, self.global.quiet).await? {
                 // This process was frozen between the acquisition and now: once more.
-                Waited::Acquired(late) if !late.is_held() => {
+                Waited::Acquired(late) if !late.guard().is_held() => {
                     self.release(late, signals).await;
                 }
                 waited => return Ok(waited),
@@ -174,22 +210,28 @@ impl Running<'_> {
     async fn hold(
         &self,
         store: &Store,
-        guard: LockGuard,
+        tenure: Tenure,
         signals: &mut Signals,
         watchdog: Option<&mut Watchdog>,
         report: &mut Report,
     ) -> Result<u8, Failure> {
-        report.token = Some(guard.token().get());
-        let ended = match self.start(store, &guard, signals, watchdog) {
+        report.token = Some(tenure.guard().token().get());
+        let ended = match self.start(store, tenure.guard(), signals, watchdog) {
             Ok(hold) => hold.until_end().await,
             Err(failure) => {
                 report.outcome = "not_started";
-                self.release(guard, signals).await;
+                self.release(tenure, signals).await;
                 return Err(failure);
             }
         };
         let (code, died_by) = code(ended.change);
-        let lost = self.release(guard, signals).await;
+        let lost = match tenure {
+            Tenure::Run(run) if code == 0 && !ended.stopped => {
+                let recorded = self.record(run, signals).await;
+                recorded.inspect_err(|_| report.outcome = "unrecorded")?
+            }
+            tenure => self.release(tenure, signals).await,
+        };
         if let Some(reason) = lost.as_ref().filter(|_| !ended.stopped && !self.global.quiet) {
             let name = &self.args.lock;
             people::say(&format!("{name}: the command finished without the lock: {reason}"));
@@ -264,20 +306,38 @@ impl Running<'_> {
         })
     }
 
+    /// Records that CMD has succeeded. Answers why it was not ours any more, if so.
+    async fn record(&self, run: OneRun, signals: &mut Signals) -> Result<Option<String>, Failure> {
+        let result = serde_json::json!({ "exit_code": 0 });
+        tokio::select! {
+            biased;
+            finished = run.finish(&result) => match finished {
+                Ok(()) => Ok(None),
+                Err(error) if error.kind() == ErrorKind::Lost => Ok(Some(error.to_string())),
+                Err(error) => Err(error.into()),
+            },
+            signal = signals.request() => {
+                let name = &self.args.lock;
+                let message =
+                    format!("{name}: {signal}: it is not known whether the success was recorded");
+                Err(Failure::new(exit::UNAVAILABLE, message))
+            }
+        }
+    }
+
     /// Answers why the lock was not ours any more, if so.
-    async fn release(&self, guard: LockGuard, signals: &mut Signals) -> Option<LossReason> {
-        let name = guard.name().to_owned();
+    async fn release(&self, tenure: Tenure, signals: &mut Signals) -> Option<String> {
         let warn = |text: String| {
             if !self.global.quiet {
-                people::say(&format!("{name}: {text}"));
+                people::say(&format!("{}: {text}", self.args.lock));
             }
         };
         let unconfirmed = "the store did not confirm the release: the lock ends by itself";
         tokio::select! {
             biased;
-            released = guard.release() => match released {
+            released = tenure.give_back() => match released {
                 Ok(Release::Released) => {}
-                Ok(Release::AlreadyLost(reason)) => return Some(reason),
+                Ok(Release::AlreadyLost(reason)) => return Some(reason.to_string()),
                 Ok(Release::Unconfirmed) => warn(unconfirmed.to_owned()),
                 Err(error) => warn(format!("{unconfirmed} ({})", exit::chain(&error))),
             },

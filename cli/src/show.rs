@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use leaselock::{HolderInfo, LockInfo, Tenure};
+use leaselock::{DoneInfo, HolderInfo, LockInfo, Tenure};
 
 use crate::args::{Global, Show};
 use crate::exit::Failure;
@@ -10,14 +10,17 @@ use crate::{clock, ls, people};
 
 pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
-    let info = store.lock(&args.lock).inspect().await?;
-    let text = if args.json { info.to_json() } else { lines(&info).join("\n") };
+    let info = match args.once {
+        true => store.once(&args.lock).inspect().await?,
+        false => store.lock(&args.lock).inspect().await?,
+    };
+    let text = if args.json { info.to_json() } else { lines(&info, args.once).join("\n") };
     ls::print(&mut std::io::stdout().lock(), &text)?;
     Ok(0)
 }
 
-fn lines(info: &LockInfo) -> Vec<String> {
-    let mut lines = vec![line("lock", &people::plain(&info.name))];
+fn lines(info: &LockInfo, once: bool) -> Vec<String> {
+    let mut lines = vec![line(if once { "once" } else { "lock" }, &people::plain(&info.name))];
     lines.push(line("state", &info.state.to_string()));
     if let Some(problem) = &info.problem {
         lines.push(line("problem", &people::plain(problem)));
@@ -33,6 +36,9 @@ fn lines(info: &LockInfo) -> Vec<String> {
     }
     if let Some(payload) = &info.payload {
         lines.push(line("payload", &people::plain(&payload.to_json())));
+    }
+    if let Some(done) = &info.done {
+        lines.extend(done_lines(done));
     }
     if !info.history.is_empty() {
         lines.push("history".to_owned());
@@ -54,6 +60,19 @@ fn holder_lines(holder: &HolderInfo) -> Vec<String> {
     lines.push(line("  ttl", &humantime::format_duration(holder.ttl).to_string()));
     lines.push(line("  left", &people::duration(people::left(holder))));
     lines
+}
+
+fn done_lines(done: &DoneInfo) -> Vec<String> {
+    let kept = done
+        .retention
+        .map_or_else(|| "for ever".to_owned(), |time| humantime::format_duration(time).to_string());
+    vec![
+        line("done", &time_and_age(done.at)),
+        line("  by", &people::owner(&done.owner)),
+        line("  token", &done.token.to_string()),
+        line("  result", &people::plain(&done.result.to_json())),
+        line("  kept", &kept),
+    ]
 }
 
 fn tenure_line(tenure: &Tenure) -> String {

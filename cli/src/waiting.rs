@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
-use leaselock::{Attempt, Lock, LockGuard, LockInfo};
+use leaselock::{DoneInfo, LockInfo};
 use nix::sys::signal::Signal;
 
 use crate::clock;
+use crate::key::{Answer, Key, Tenure};
 use crate::people;
 use crate::signals::Signals;
 
@@ -29,62 +30,58 @@ pub(crate) enum Patience {
 }
 
 pub(crate) enum Waited {
-    Acquired(LockGuard),
+    Acquired(Tenure),
     Busy(Box<LockInfo>),
+    /// What is to be run once has been run.
+    Done(Box<DoneInfo>),
     Interrupted(Signal),
 }
 
 /// When it answers `Interrupted`, an attempt may still be under way in the library: shut the store
 /// down before leaving.
 pub(crate) async fn acquire(
-    lock: &Lock,
+    key: &Key,
     patience: Patience,
     signals: &mut Signals,
     quiet: bool,
 ) -> leaselock::Result<Waited> {
-    let attempt = async {
-        match patience {
-            Patience::Not => lock.try_acquire().await,
-            Patience::AtMost(time) => lock.acquire_timeout(time).await,
-            Patience::ForEver => lock.acquire().await.map(Attempt::Acquired),
-        }
-    };
     let talk = async {
         match (quiet, std::io::stderr().is_terminal()) {
             (true, _) => std::future::pending().await,
-            (false, true) => spin(lock).await,
-            (false, false) => tell(lock).await,
+            (false, true) => spin(key).await,
+            (false, false) => tell(key).await,
         }
     };
     tokio::select! {
         biased;
         signal = signals.request() => Ok(Waited::Interrupted(signal)),
-        attempt = attempt => Ok(match attempt? {
-            Attempt::Acquired(guard) => Waited::Acquired(guard),
-            Attempt::Held(info) => Waited::Busy(info),
+        answer = key.ask(patience) => Ok(match answer? {
+            Answer::Ours(tenure) => Waited::Acquired(tenure),
+            Answer::Busy(info) => Waited::Busy(info),
+            Answer::Done(done) => Waited::Done(done),
         }),
         never = talk => match never {},
     }
 }
 
 /// For logs: one line at first, and one a minute.
-async fn tell(lock: &Lock) -> Infallible {
+async fn tell(key: &Key) -> Infallible {
     clock::sleep(FIRST_WORD).await;
     loop {
-        people::say(&format!("waiting: {}", situation(lock).await));
+        people::say(&format!("waiting: {}", situation(key).await));
         clock::sleep(BETWEEN_LINES).await;
     }
 }
 
 /// For people: a line that moves, and vanishes in the end.
-async fn spin(lock: &Lock) -> Infallible {
+async fn spin(key: &Key) -> Infallible {
     clock::sleep(FIRST_WORD).await;
     let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} waiting: {wide_msg}") {
         bar.set_style(style);
     }
     loop {
-        bar.set_message(situation(lock).await);
+        bar.set_message(situation(key).await);
         // Ticked from here rather than by indicatif's own thread: fewer threads at the fork.
         for _ in 0..TICKS_PER_LOOK {
             bar.tick();
@@ -93,10 +90,10 @@ async fn spin(lock: &Lock) -> Infallible {
     }
 }
 
-async fn situation(lock: &Lock) -> String {
-    match lock.inspect().await {
+async fn situation(key: &Key) -> String {
+    match key.inspect().await {
         Ok(info) => people::situation(&info),
         // The attempt itself reports errors, or outlasts them.
-        Err(_) => format!("the store does not say who holds {}", people::plain(lock.name())),
+        Err(_) => format!("the store does not say who holds {}", people::plain(key.name())),
     }
 }

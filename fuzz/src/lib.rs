@@ -5,18 +5,25 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use leaselock::ErrorKind;
 use leaselock::fuzzing::{date_of_answer, key_of_name, name_of_key};
-use leaselock::record::Record;
+use leaselock::record::{Kind, Record};
 use object_store::path::Path;
 use url::Url;
 
 /// Bytes that may be a record: refused, or plausible and the same after every rewrite.
 pub fn record_decode(input: &[u8]) {
-    let Ok(record) = Record::decode(input) else { return };
+    for (kind, limit) in [(Kind::Lock, 64 * 1024), (Kind::Once, 128 * 1024)] {
+        record_of(kind, limit, input);
+    }
+}
+
+fn record_of(kind: Kind, limit: usize, input: &[u8]) {
+    let Ok(record) = Record::decode_of(kind, input) else { return };
+    assert_eq!(record.kind, kind);
     assert_plausible(&record);
     // Numbers with an exponent are written out, and the record may grow over its limit by that.
     let Ok(written) = record.encode() else { return };
-    assert!(written.len() <= 64 * 1024);
-    let again = Record::decode(&written).expect("what is written can be read");
+    assert!(written.len() <= limit);
+    let again = Record::decode_of(kind, &written).expect("what is written can be read");
     if again.history.len() == record.history.len() {
         assert_eq!(again, record);
     }
@@ -28,6 +35,14 @@ pub fn assert_plausible(record: &Record) {
     const LARGEST_TOKEN: u64 = (1 << 53) - 2;
     assert!(record.token.get() <= LARGEST_TOKEN);
     assert!(record.holders.len() <= 1 && record.history.len() <= 16);
+    if let Some(done) = &record.done {
+        assert!(record.kind == Kind::Once && record.holders.is_empty());
+        assert!(done.token <= record.token);
+        let kept = done.retention.map(|time| time.as_millis());
+        assert!(kept.is_none_or(|time| (1000..=3_155_760_000_000).contains(&time)));
+        assert!(done.owner.label.len() <= 128 && done.owner.host.len() <= 255);
+        assert!(done.owner.note.as_ref().is_none_or(|note| note.len() <= 1024));
+    }
     for lease in &record.holders {
         assert!(lease.token <= record.token);
         assert!((1000..=86_400_000).contains(&lease.ttl.as_millis()));

@@ -48,7 +48,7 @@ impl Contender {
             }
             Content::Absent if expected.is_none() => {
                 let start = token_start(self.store(), read.now, request).await?;
-                (None, Record::free(start, nonce))
+                (None, Record::free_of(self.kind, start, nonce))
             }
             Content::Absent | Content::Unreadable { .. } => return Ok(true),
         };

@@ -1,11 +1,10 @@
 //! What a contender knows of a lock's record.
 
-use super::{Contender, unreadable};
+use super::{Contended, Contender, unreadable};
 use crate::clock::Wall;
 use crate::error::Result;
 use crate::holder::HolderId;
 use crate::info::LockInfo;
-use crate::lock::Attempt;
 use crate::protocol::expiry::Observations;
 use crate::record::Record;
 use crate::store::{Content, Read, StoreNow, Version};
@@ -73,13 +72,13 @@ impl Contender {
         self.doubt = None;
     }
 
-    pub(super) fn held(&self, view: &View) -> Attempt {
+    pub(super) fn held(&self, view: &View) -> Contended {
         let now = view.now;
         let info = match &view.found {
             Some(record) => LockInfo::of_record(&self.name, record, view.last_modified, now),
             None => LockInfo::absent(&self.name),
         };
-        Attempt::Held(Box::new(info))
+        Contended::Held(Box::new(info))
     }
 }
 

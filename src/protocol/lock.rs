@@ -8,14 +8,17 @@
 use std::time::Duration;
 
 use super::expiry::{Evidence, Rule, Verdict, judge};
+use super::once;
 use crate::holder::{HolderId, Nonce, Owner};
-use crate::record::{End, Ended, Lease, MAX_TTL, MIN_TTL, Payload, Record};
+use crate::record::{End, Ended, Kind, Lease, MAX_TTL, MIN_TTL, Payload, Record};
 use crate::time::{Boot, Wall};
 use crate::token::FencingToken;
 
 /// What a contender wants.
 #[derive(Clone, Debug)]
 pub struct Acquire {
+    /// What a record that is not there is made of.
+    pub kind: Kind,
     /// The identity of this acquisition, kept over all attempts of one call.
     pub id: HolderId,
     /// The lease's duration.
@@ -44,6 +47,8 @@ pub enum AcquireDecision {
     },
     /// An earlier write of this very acquisition has landed after all (hazards H1, H2, H6).
     Ours,
+    /// The work has been done, and its result still stands: there is nothing to acquire.
+    Done,
     /// Somebody holds it; if nothing changes, its lease will have ended then.
     HeldUntil(Boot),
 }
@@ -56,12 +61,15 @@ pub fn acquire(
 ) -> AcquireDecision {
     let now = evidence.now.wall;
     let Some(found) = found else {
-        let mut record = Record::free(intent.above, intent.nonce);
+        let mut record = Record::free_of(intent.kind, intent.above, intent.nonce);
         admit(&mut record, now, intent);
         return AcquireDecision::Write { record: Box::new(record), takeover: None };
     };
     if found.lease(intent.id).is_some() {
         return AcquireDecision::Ours;
+    }
+    if found.done.as_ref().is_some_and(|done| !once::is_past(done, evidence.store)) {
+        return AcquireDecision::Done;
     }
     let mut takeover = None;
     for lease in &found.holders {
@@ -71,6 +79,7 @@ pub fn acquire(
         }
     }
     let mut record = found.clone();
+    record.done = None;
     record.retire_holders(how_it_ended, now);
     admit(&mut record, now, intent);
     AcquireDecision::Write { record: Box::new(record), takeover }
@@ -105,6 +114,8 @@ pub enum HolderDecision {
 pub enum Gone {
     /// Its own release has landed before.
     Released,
+    /// Its result was recorded.
+    Finished,
     /// Somebody took over; the present holder's token, if there is one.
     TakenOver(Option<FencingToken>),
     /// Somebody broke the lease.
@@ -190,19 +201,20 @@ pub fn release(
 }
 
 /// A holder's own entry, if it has not been given back.
-fn entry(record: &mut Record, own: Own) -> Option<&mut Lease> {
+pub(super) fn entry(record: &mut Record, own: Own) -> Option<&mut Lease> {
     record
         .holders
         .iter_mut()
         .find(|lease| lease.id == own.id && lease.released_at.is_none() && own.wrote(lease))
 }
 
-fn gone(found: &Record, id: HolderId) -> Gone {
+pub(super) fn gone(found: &Record, id: HolderId) -> Gone {
     if let Some(lease) = found.lease(id) {
         return if lease.released_at.is_some() { Gone::Released } else { Gone::Cloned };
     }
     match found.tenure(id) {
         Some(tenure) if tenure.ended == Ended::Released => Gone::Released,
+        Some(tenure) if tenure.ended == Ended::Finished => Gone::Finished,
         Some(tenure) if tenure.ended == Ended::Broken => {
             Gone::Broken { by: tenure.by.clone(), reason: tenure.reason.clone() }
         }
@@ -222,8 +234,8 @@ pub fn shut_the_door(found: &Record, id: HolderId, nonce: Nonce, now: Wall) -> R
     record
 }
 
-/// The record after an operator's break: free, with the counter kept and the tenure remembered as
-/// broken, by whom and why.
+/// The record after an operator's break: free, without a result, with the counter kept and the tenure
+/// remembered as broken, by whom and why.
 pub fn break_lease(
     found: &Record,
     by: Option<String>,
@@ -234,6 +246,7 @@ pub fn break_lease(
     let mut record = found.clone();
     let end = End { ended: Ended::Broken, by, reason };
     record.retire_holders(|_| end.clone(), now);
+    record.done = None;
     record.nonce = nonce;
     record
 }
@@ -264,6 +277,7 @@ mod tests {
 
     fn intent(number: u128) -> Acquire {
         Acquire {
+            kind: Kind::Lock,
             id: id(number),
             ttl: TTL,
             owner: Owner { label: number.to_string(), note: Some("n".into()), ..Owner::default() },

@@ -7,3 +7,4 @@
 pub mod expiry;
 pub mod fencing;
 pub mod lock;
+pub mod once;

@@ -7,8 +7,8 @@ use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::{
-    Ended, FORMAT, Fault, Lease, MAX_BYTES, MAX_HISTORY, MAX_TTL, MIN_TTL, Payload, Record,
-    RecordError, Tenure, Unknown, tellable,
+    Done, Ended, FORMAT, Fault, Kind, Lease, MAX_HISTORY, MAX_RETENTION, MAX_TTL, MIN_RETENTION,
+    MIN_TTL, Payload, Record, RecordError, Tenure, Unknown, tellable,
 };
 use crate::holder::{Nonce, Owner};
 use crate::time::Wall;
@@ -19,9 +19,9 @@ const MAX_WAITERS: usize = 256;
 /// Longest free text, in bytes: a reason, or who broke a lease.
 const MAX_TEXT: usize = 1024;
 
-pub(super) fn record(bytes: &[u8]) -> Result<Record, RecordError> {
-    if bytes.len() > MAX_BYTES {
-        let fault = Fault::TooLarge { size: bytes.len() as u64, limit: MAX_BYTES as u64 };
+pub(super) fn record(kind: Kind, bytes: &[u8]) -> Result<Record, RecordError> {
+    if bytes.len() > kind.max_bytes() {
+        let fault = Fault::TooLarge { size: bytes.len() as u64, limit: kind.max_bytes() as u64 };
         return Err(RecordError { path: String::new(), fault });
     }
     let document = serde_json::from_slice(bytes).map_err(|error| RecordError {
@@ -35,26 +35,37 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, RecordError> {
     if format > FORMAT {
         return Err(fields.error("format", Fault::NewerFormat { found: format }));
     }
-    let kind = fields.text("kind", 64)?;
-    if kind != "lock" {
-        return Err(fields.error("kind", Fault::OtherKind { found: kind }));
+    let found = fields.text("kind", 64)?;
+    if found != kind.as_str() {
+        return Err(fields.error("kind", Fault::OtherKind { found, expected: kind }));
     }
     let token = fields.token("token")?;
     let nonce = fields.parsed::<Nonce>("nonce", "32 hexadecimal digits")?;
     fields.whole("limit", 1..=1, "1")?;
     let holders = fields.list("holders", 1, "at most one holder")?;
-    let holders = holders.into_iter().map(|entry| lease(entry, token)).collect::<Result<_, _>>()?;
+    let holders =
+        holders.into_iter().map(|entry| lease(entry, token)).collect::<Result<Vec<_>, _>>()?;
     let payload = match fields.take("payload") {
         None | Some(Value::Null) => None,
         Some(value) => Some(Payload(value)),
     };
+    let done = match kind {
+        Kind::Lock => None,
+        Kind::Once => fields.optional("done", |fields, key| done(fields, key, token))?,
+    };
+    if done.is_some() && !holders.is_empty() {
+        let fault = unexpected("nothing while somebody runs it", "a result".to_owned());
+        return Err(fields.error("done", fault));
+    }
     let waiters = fields.list("waiters", MAX_WAITERS, "at most 256 waiters")?;
     let history = fields.list("history", MAX_HISTORY, "at most 16 tenures")?;
     Ok(Record {
+        kind,
         token,
         nonce,
         holders,
         payload,
+        done,
         waiters: waiters.into_iter().map(|(_, value)| value).collect(),
         history: history.into_iter().map(tenure).collect::<Result<_, _>>()?,
         unknown: fields.rest(),
@@ -64,11 +75,7 @@ pub(super) fn record(bytes: &[u8]) -> Result<Record, RecordError> {
 fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordError> {
     let mut fields = Fields::new(path, value)?;
     let id = fields.parsed("id", "a UUID")?;
-    let token = fields.token("token")?;
-    if token > highest {
-        let range = "up to the record's own token";
-        return Err(fields.error("token", Fault::OutOfRange { found: token.to_string(), range }));
-    }
+    let token = fields.token_up_to("token", highest)?;
     let mode = fields.text("mode", 64)?;
     if mode != "exclusive" {
         return Err(fields.error("mode", unexpected("\"exclusive\"", format!("{mode:?}"))));
@@ -98,6 +105,30 @@ fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordErr
     })
 }
 
+fn done(fields: &mut Fields, key: &str, highest: FencingToken) -> Result<Done, RecordError> {
+    let path = fields.path_of(key);
+    let value = fields.required(key)?;
+    let mut fields = Fields::new(path, value)?;
+    let result = fields.required("result")?;
+    let at = fields.time("at")?;
+    let token = fields.token_up_to("token", highest)?;
+    let shortest = MIN_RETENTION.as_millis() as u64;
+    let longest = MAX_RETENTION.as_millis() as u64;
+    let retention = fields.optional("retention_ms", |fields, key| {
+        fields.whole(key, shortest..=longest, "1000 to 3155760000000")
+    })?;
+    let (owner, owner_unknown) = owner(&mut fields)?;
+    Ok(Done {
+        result: Payload(result),
+        at,
+        token,
+        owner,
+        retention: retention.map(Duration::from_millis),
+        unknown: fields.rest(),
+        owner_unknown,
+    })
+}
+
 fn tenure((path, value): Entry) -> Result<Tenure, RecordError> {
     let mut fields = Fields::new(path, value)?;
     let (owner, owner_unknown) = owner(&mut fields)?;
@@ -120,6 +151,7 @@ fn ended(word: String) -> Ended {
         "released" => Ended::Released,
         "expired" => Ended::Expired,
         "broken" => Ended::Broken,
+        "finished" => Ended::Finished,
         _ => Ended::Other(word),
     }
 }
@@ -215,6 +247,19 @@ impl Fields {
         let number = self.whole(key, 0..=FencingToken::MAX.get() - 1, range)?;
         FencingToken::new(number)
             .ok_or_else(|| self.error(key, Fault::OutOfRange { found: number.to_string(), range }))
+    }
+
+    fn token_up_to(
+        &mut self,
+        key: &str,
+        highest: FencingToken,
+    ) -> Result<FencingToken, RecordError> {
+        let token = self.token(key)?;
+        if token > highest {
+            let range = "up to the record's own token";
+            return Err(self.error(key, Fault::OutOfRange { found: token.to_string(), range }));
+        }
+        Ok(token)
     }
 
     fn text(&mut self, key: &str, limit: usize) -> Result<String, RecordError> {

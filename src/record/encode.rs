@@ -3,18 +3,19 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{FORMAT, Fault, Lease, MAX_BYTES, Record, RecordError, Tenure, Unknown, rfc3339};
+use super::{Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Unknown, rfc3339};
 use crate::holder::Owner;
 
 pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
+    let limit = record.kind.max_bytes();
     let mut first_tenure = 0;
     loop {
         let bytes = serialize(record, first_tenure)?;
-        if bytes.len() <= MAX_BYTES {
+        if bytes.len() <= limit {
             return Ok(bytes);
         }
         if first_tenure == record.history.len() {
-            let fault = Fault::TooLarge { size: bytes.len() as u64, limit: MAX_BYTES as u64 };
+            let fault = Fault::TooLarge { size: bytes.len() as u64, limit: limit as u64 };
             return Err(RecordError { path: String::new(), fault });
         }
         first_tenure += 1;
@@ -24,12 +25,13 @@ pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
 fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordError> {
     let document = Document {
         format: FORMAT,
-        kind: "lock",
+        kind: record.kind.as_str(),
         token: record.token.get(),
         nonce: record.nonce.to_string(),
         holders: record.holders.iter().map(holder).collect(),
         limit: 1,
         payload: record.payload.as_ref().map(|payload| &payload.0),
+        done: record.done.as_ref().map(done),
         waiters: &record.waiters,
         history: record.history[first_tenure..].iter().map(tenure).collect(),
         unknown: &record.unknown,
@@ -54,6 +56,19 @@ fn holder(lease: &Lease) -> HolderEntry<'_> {
         released_at: lease.released_at.map(rfc3339),
         owner: owner(&lease.owner, &lease.owner_unknown),
         unknown: &lease.unknown,
+    }
+}
+
+fn done(done: &Done) -> DoneEntry<'_> {
+    DoneEntry {
+        result: &done.result.0,
+        at: rfc3339(done.at),
+        token: done.token.get(),
+        owner: owner(&done.owner, &done.owner_unknown),
+        retention_ms: done
+            .retention
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        unknown: &done.unknown,
     }
 }
 
@@ -90,6 +105,8 @@ struct Document<'a> {
     holders: Vec<HolderEntry<'a>>,
     limit: u64,
     payload: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<DoneEntry<'a>>,
     waiters: &'a [Value],
     history: Vec<TenureEntry<'a>>,
     #[serde(flatten)]
@@ -110,6 +127,18 @@ struct HolderEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     released_at: Option<String>,
     owner: OwnerEntry<'a>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct DoneEntry<'a> {
+    result: &'a Value,
+    at: String,
+    token: u64,
+    owner: OwnerEntry<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
     #[serde(flatten)]
     unknown: &'a Unknown,
 }

@@ -1,4 +1,5 @@
-//! The wire record: one small JSON object per lock. This folder is the only place that knows JSON.
+//! The wire record: one small JSON object per lock, or per key of work that is run once. This folder
+//! is the only place that knows JSON.
 //!
 //! The format is described in `docs/PROTOCOL.md`. A record that cannot be understood whole is
 //! never rewritten: the [`RecordError`] names the path and the fault, and the lock counts as held
@@ -23,21 +24,59 @@ use crate::token::FencingToken;
 
 /// The only format there is so far.
 pub(crate) const FORMAT: u64 = 1;
-/// Largest record, in bytes of JSON.
-pub(crate) const MAX_BYTES: usize = 64 * 1024;
 /// How many past tenures a record remembers.
 pub(crate) const MAX_HISTORY: usize = 16;
 /// Shortest TTL a record may carry.
 pub(crate) const MIN_TTL: Duration = Duration::from_secs(1);
 /// Longest TTL a record may carry.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest time for which a result is kept.
+pub(crate) const MIN_RETENTION: Duration = Duration::from_secs(1);
+/// Longest time for which a result is kept, unless it is kept for ever: a hundred years.
+pub(crate) const MAX_RETENTION: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
 
 /// Fields that this version does not know. They survive a rewrite.
 type Unknown = serde_json::Map<String, serde_json::Value>;
 
-/// A lock's record.
+/// Which primitive a record belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A lock.
+    Lock,
+    /// Work that is run once.
+    Once,
+}
+
+impl Kind {
+    /// The word in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Once => "once",
+        }
+    }
+
+    /// Largest record of this kind, in bytes of JSON: a result has room of its own.
+    pub(crate) const fn max_bytes(self) -> usize {
+        match self {
+            Self::Lock => 64 * 1024,
+            Self::Once => 64 * 1024 + Payload::MAX_RESULT_BYTES,
+        }
+    }
+
+    const fn described(self) -> &'static str {
+        match self {
+            Self::Lock => "a lock",
+            Self::Once => "work that is run once",
+        }
+    }
+}
+
+/// The record of a lock, or of work that is run once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
+    /// What it is the record of.
+    pub kind: Kind,
     /// The highest token ever issued under this name; never decreases.
     pub token: FencingToken,
     /// New for every write.
@@ -46,6 +85,8 @@ pub struct Record {
     pub holders: Vec<Lease>,
     /// What the last holder to set one left for others to read.
     pub payload: Option<Payload>,
+    /// What the work has come to that is run once; never set in a lock's record.
+    pub done: Option<Done>,
     /// The last tenures, oldest first.
     pub history: Vec<Tenure>,
     /// Waiters, as written by versions that queue them.
@@ -74,6 +115,24 @@ pub struct Lease {
     pub released_at: Option<Wall>,
     /// Who it is.
     pub owner: Owner,
+    unknown: Unknown,
+    owner_unknown: Unknown,
+}
+
+/// Work that has been done: what it has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// Its result.
+    pub result: Payload,
+    /// When it was recorded, by the runner's wall clock: for people.
+    pub at: Wall,
+    /// The fencing token of the run.
+    pub token: FencingToken,
+    /// Who ran it.
+    pub owner: Owner,
+    /// For how long the result stands, by the store's clock, before the work may be run again; for
+    /// ever without.
+    pub retention: Option<Duration>,
     unknown: Unknown,
     owner_unknown: Unknown,
 }
@@ -111,6 +170,8 @@ pub enum Ended {
     Expired,
     /// Somebody broke it.
     Broken,
+    /// Its work was done, and the result was recorded.
+    Finished,
     /// In a way that a newer version writes.
     Other(String),
 }
@@ -122,34 +183,51 @@ impl Ended {
             Self::Released => "released",
             Self::Expired => "expired",
             Self::Broken => "broken",
+            Self::Finished => "finished",
             Self::Other(word) => word,
         }
     }
 }
 
 impl Record {
-    /// A free record whose counter stands at `token`.
+    /// A free lock's record whose counter stands at `token`.
     pub fn free(token: FencingToken, nonce: Nonce) -> Self {
+        Self::free_of(Kind::Lock, token, nonce)
+    }
+
+    /// A free record of this kind whose counter stands at `token`.
+    pub fn free_of(kind: Kind, token: FencingToken, nonce: Nonce) -> Self {
         Self {
+            kind,
             token,
             nonce,
             holders: Vec::new(),
             payload: None,
+            done: None,
             history: Vec::new(),
             waiters: Vec::new(),
             unknown: Unknown::new(),
         }
     }
 
-    /// The record in `bytes`.
+    /// The lock's record in `bytes`.
     ///
     /// # Errors
     /// The first fault, with its path in the document.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        decode::record(bytes)
+        Self::decode_of(Kind::Lock, bytes)
     }
 
-    /// The record as JSON. When it would exceed 64 KiB the oldest tenures are left out.
+    /// The record of this kind in `bytes`.
+    ///
+    /// # Errors
+    /// The first fault, with its path in the document; another kind is [`Fault::OtherKind`].
+    pub fn decode_of(kind: Kind, bytes: &[u8]) -> Result<Self, RecordError> {
+        decode::record(kind, bytes)
+    }
+
+    /// The record as JSON. When it would exceed 64 KiB, or 128 KiB where there may be a result, the
+    /// oldest tenures are left out.
     ///
     /// # Errors
     /// It is too large even without history.
@@ -200,6 +278,26 @@ pub(crate) struct End {
 impl From<Ended> for End {
     fn from(ended: Ended) -> Self {
         Self { ended, by: None, reason: None }
+    }
+}
+
+impl Done {
+    /// What the holder of `lease` leaves at `at`.
+    pub(crate) fn of(
+        lease: &Lease,
+        result: Payload,
+        retention: Option<Duration>,
+        at: Wall,
+    ) -> Self {
+        Self {
+            result,
+            at,
+            token: lease.token,
+            owner: Owner { note: None, ..lease.owner.clone() },
+            retention,
+            unknown: Unknown::new(),
+            owner_unknown: lease.owner_unknown.clone(),
+        }
     }
 }
 
@@ -260,10 +358,12 @@ pub enum Fault {
         found: u64,
     },
     /// It belongs to another kind of primitive.
-    #[error("this is a {found:?}, not a lock")]
+    #[error("this is a {found:?}, not {}", .expected.described())]
     OtherKind {
         /// The kind it carries.
         found: String,
+        /// The kind that was looked for.
+        expected: Kind,
     },
     /// A field that must be there is not.
     #[error("missing")]

@@ -1,4 +1,4 @@
-//! The value that a holder leaves in the record for others to read.
+//! The values that a holder leaves in the record for others to read.
 
 use std::fmt;
 
@@ -9,19 +9,23 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A JSON value of up to 16 KiB that a holder sets when it acquires or renews and that anybody
 /// reads with [`inspect`](crate::Lock::inspect). It stays after release until it is overwritten.
+///
+/// Also the result of work that is run [once](crate::Once), up to 64 KiB.
 #[derive(Clone, PartialEq)]
 pub struct Payload(pub(super) serde_json::Value);
 
 impl Payload {
     /// Largest payload, in bytes of compact JSON.
     pub const MAX_BYTES: usize = 16 * 1024;
+    /// Largest result of work that is run once, in bytes of compact JSON.
+    pub const MAX_RESULT_BYTES: usize = 64 * 1024;
 
     /// The payload written as JSON in `text`.
     ///
     /// # Errors
     /// [`InvalidOptions`](ErrorKind::InvalidOptions) when it is not JSON, or too large.
     pub fn from_json_str(text: &str) -> Result<Self> {
-        Self::checked(serde_json::from_str(text))
+        Self::checked(serde_json::from_str(text), PAYLOAD)
     }
 
     /// `value` as a payload.
@@ -29,24 +33,29 @@ impl Payload {
     /// # Errors
     /// [`InvalidOptions`](ErrorKind::InvalidOptions) when it has no JSON form, or is too large.
     pub fn from_serialize(value: &impl Serialize) -> Result<Self> {
-        Self::checked(serde_json::to_value(value))
+        Self::checked(serde_json::to_value(value), PAYLOAD)
     }
 
-    fn checked(value: serde_json::Result<serde_json::Value>) -> Result<Self> {
-        let payload = Self(value.map_err(|error| {
-            Error::new(ErrorKind::InvalidOptions, "the payload is not JSON").caused_by(error)
-        })?);
+    /// `value` as the result of work that is run once.
+    pub(crate) fn result_of(value: &impl Serialize) -> Result<Self> {
+        Self::checked(serde_json::to_value(value), RESULT)
+    }
+
+    fn checked(value: serde_json::Result<serde_json::Value>, place: Place) -> Result<Self> {
+        let Place { what, most, opening, closing } = place;
+        let invalid = |message: String| Error::new(ErrorKind::InvalidOptions, message);
+        let payload = Self(
+            value.map_err(|error| invalid(format!("the {what} is not JSON")).caused_by(error))?,
+        );
         let text = payload.to_json();
         // As deep as it will lie in the record: what no reader could parse must not be written.
-        if serde_json::from_str::<serde_json::Value>(&format!("[{text}]")).is_err() {
-            return Err(Error::new(ErrorKind::InvalidOptions, "the payload is nested too deeply"));
+        let nested = format!("{opening}{text}{closing}");
+        if serde_json::from_str::<serde_json::Value>(&nested).is_err() {
+            return Err(invalid(format!("the {what} is nested too deeply")));
         }
         let size = text.len();
-        if size > Self::MAX_BYTES {
-            return Err(Error::new(
-                ErrorKind::InvalidOptions,
-                format!("a payload of {size} bytes is over the {} allowed", Self::MAX_BYTES),
-            ));
+        if size > most {
+            return Err(invalid(format!("a {what} of {size} bytes is over the {most} allowed")));
         }
         Ok(payload)
     }
@@ -66,6 +75,20 @@ impl Payload {
         })
     }
 }
+
+/// Where in the record a value will lie.
+#[derive(Clone, Copy)]
+struct Place {
+    what: &'static str,
+    most: usize,
+    opening: &'static str,
+    closing: &'static str,
+}
+
+const PAYLOAD: Place =
+    Place { what: "payload", most: Payload::MAX_BYTES, opening: "[", closing: "]" };
+const RESULT: Place =
+    Place { what: "result", most: Payload::MAX_RESULT_BYTES, opening: "[[", closing: "]]" };
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,7 +35,8 @@ pub(crate) use swap::{Patience, Swap};
 use crate::clock::{Boot, Clock, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Nonce;
-use crate::record::{Fault, MAX_BYTES, Record, RecordError};
+use crate::name;
+use crate::record::{Fault, Kind, Record, RecordError};
 use crate::rng::Randomness;
 
 /// What names one write of an object: conditions are made with it. Google's stores go by the
@@ -142,7 +143,8 @@ impl LockStore {
 
     async fn get(&self, key: &Path, known: Option<&Version>, limit: Duration) -> Result<Polled> {
         let if_none_match = known.and_then(|version| version.e_tag.clone());
-        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;
+        let kind = name::kind_of(key);
+        let answer = self.requests.get(key, if_none_match, kind.max_bytes(), limit).await;
         let received = self.clock.now().boot;
         let read = |content, now| Ok(Polled::Changed(Box::new(Read { content, received, now })));
         let (got, now) = match answer {
@@ -156,7 +158,7 @@ impl LockStore {
         if known.is_some_and(|known| known.is(&version)) {
             return Ok(Polled::Unchanged { now });
         }
-        let content = match decode(&got) {
+        let content = match decode(kind, &got) {
             Ok(record) => Content::Record {
                 record: Box::new(record),
                 version,
@@ -339,12 +341,12 @@ fn encode(record: &Record) -> Result<Bytes> {
     })
 }
 
-fn decode(got: &request::Got) -> Result<Record, RecordError> {
+fn decode(kind: Kind, got: &request::Got) -> Result<Record, RecordError> {
     match &got.body {
-        Some(body) => Record::decode(body),
+        Some(body) => Record::decode_of(kind, body),
         None => Err(RecordError {
             path: String::new(),
-            fault: Fault::TooLarge { size: got.meta.size, limit: MAX_BYTES as u64 },
+            fault: Fault::TooLarge { size: got.meta.size, limit: kind.max_bytes() as u64 },
         }),
     }
 }

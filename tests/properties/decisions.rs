@@ -9,7 +9,7 @@ use leaselock::protocol::lock::{
     Acquire, AcquireDecision, Gone, HolderDecision, Own, acquire, break_lease, release, renew,
     shut_the_door,
 };
-use leaselock::record::{Ended, Record, Tenure};
+use leaselock::record::{Ended, Kind, Record, Tenure};
 use leaselock::{FencingToken, HolderId, Owner, Payload};
 use proptest::option;
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ prop_compose! {
         payload in option::of(payload()), nonce in nonce(), above in token(),
     ) -> Acquire {
         let owner = Owner { label, host: "here".into(), pid: Some(7), note };
-        Acquire { id, ttl, owner, payload, nonce, above }
+        Acquire { kind: Kind::Lock, id, ttl, owner, payload, nonce, above }
     }
 }
 
@@ -74,6 +74,7 @@ proptest! {
     ) {
         match known.of(&found, |evidence| acquire(Some(&found), evidence, &intent)) {
             AcquireDecision::Ours => prop_assert!(found.lease(intent.id).is_some()),
+            AcquireDecision::Done => prop_assert!(false, "a lock has no result"),
             AcquireDecision::HeldUntil(end) => {
                 let lease = found.holders.first().expect("somebody holds it");
                 prop_assert_ne!(lease.id, intent.id);
@@ -330,6 +331,7 @@ fn explained(found: &Record, own: Own, gone: &Gone) -> Result<(), TestCaseError>
                 prop_assert_eq!(&tenure.ended, &Ended::Released);
             }
         },
+        Gone::Finished => prop_assert!(false, "a lock has no result"),
         Gone::Broken { by, reason } => {
             prop_assert!(entry.is_none());
             let tenure = found.tenure(own.id).expect("is remembered");
@@ -359,6 +361,7 @@ fn the_counter_ends_with_a_lock_that_nobody_gets() {
         max_skew: None,
     };
     let intent = Acquire {
+        kind: Kind::Lock,
         id: HolderId::from_random(1),
         ttl: Duration::from_secs(30),
         owner: Owner::default(),
@@ -386,6 +389,7 @@ fn every_kind_of_decision_is_taken() {
             AcquireDecision::Write { takeover, .. } => format!("write {takeover:?}"),
             AcquireDecision::HeldUntil(_) => "held".to_owned(),
             AcquireDecision::Ours => "ours".to_owned(),
+            AcquireDecision::Done => "done".to_owned(),
         };
         let renewed = match renew(&held, own, None, intent.nonce, known.now.wall) {
             HolderDecision::Write(_) => "renew".to_owned(),

@@ -9,6 +9,7 @@ mod children;
 mod exclusion;
 mod exit_codes;
 mod lease;
+mod once;
 mod signals;
 mod terminal;
 mod tool;

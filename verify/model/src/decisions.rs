@@ -10,7 +10,7 @@ use leaselock::protocol::expiry::{
     Evidence, Observations, Rule, StoreTime, contender_wait, remaining,
 };
 use leaselock::protocol::lock::{self, Acquire, AcquireDecision, Gone, HolderDecision, Own};
-use leaselock::record::Record;
+use leaselock::record::{Kind, Record};
 use leaselock::{FencingToken, HolderId, Nonce, Owner};
 
 use crate::config::{Config, Sabotage, TTL};
@@ -66,6 +66,7 @@ pub(crate) fn acquire(
         None => memory.highest.max(start),
     };
     let intent = Acquire {
+        kind: Kind::Lock,
         id: holder(id),
         ttl: TTL,
         owner: Owner::default(),
@@ -79,6 +80,7 @@ pub(crate) fn acquire(
             Decision::Write { rec: rec(&record, nonce, &[id]), takeover }
         }
         AcquireDecision::Ours => Decision::Ours,
+        AcquireDecision::Done => unreachable!("a lock has no result"),
         AcquireDecision::HeldUntil(_) => Decision::Wait,
     }
 }
@@ -208,6 +210,7 @@ fn containing(entry: Entry) -> Record {
         let now = Moment { boot: NOW, wall: WALL };
         let evidence = Evidence { now, observations: &observations, store: None, max_skew: None };
         let intent = Acquire {
+            kind: Kind::Lock,
             id: holder(0),
             ttl: TTL,
             owner: Owner::default(),

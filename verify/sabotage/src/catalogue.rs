@@ -96,7 +96,7 @@ pub(crate) const ALL: &[Sabotage] = &[
                 "            let patience = self.patience(u32::MAX);\n",
                 "            if linger.is_none() {
                 self.store.delete(&self.key).await;
-                return Ok(Release::Released);
+                return Ok(Last::Landed);
             }
             let patience = self.patience(u32::MAX);\n",
             ),
@@ -145,10 +145,10 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a contender's timer starts when the read is sent",
         &[edit(
             "src/store/mod.rs",
-            "        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;
+            "        let answer = self.requests.get(key, if_none_match, kind.max_bytes(), limit).await;
         let received = self.clock.now().boot;",
             "        let received = self.clock.now().boot;
-        let answer = self.requests.get(key, if_none_match, MAX_BYTES, limit).await;",
+        let answer = self.requests.get(key, if_none_match, kind.max_bytes(), limit).await;",
         )],
     ),
     library(
@@ -258,6 +258,34 @@ pub(crate) const ALL: &[Sabotage] = &[
             "src/acquire/view.rs",
             "        if self.first_sent.take().is_some() {",
             "        if self.first_sent.take().is_some() && false {",
+        )],
+    ),
+    library(
+        "result-ignored",
+        "work is run again although its result is on record",
+        &[edit(
+            "src/protocol/lock.rs",
+            "is_some_and(|done| !once::is_past(done, evidence.store))",
+            "is_some_and(|done| false && !once::is_past(done, evidence.store))",
+        )],
+    ),
+    library(
+        "result-of-anybody",
+        "a result is recorded whoever runs the work by now",
+        &[edit(
+            "src/protocol/once.rs",
+            "let Some(lease) = entry(&mut record, own) else {",
+            "let Some(lease) = record.holders.first_mut() else {
+        let _ = entry;",
+        )],
+    ),
+    library(
+        "no-retention-margin",
+        "a result is past to the second of the store's clock",
+        &[edit(
+            "src/protocol/once.rs",
+            "retention.saturating_add(store.margin)",
+            "retention",
         )],
     ),
 ];

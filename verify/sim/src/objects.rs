@@ -63,9 +63,9 @@ impl Operation {
         }
     }
 
-    /// Whether it is about a lock's record.
+    /// Whether it is about the record of a lock, or of work that is run once.
     pub(crate) fn is_of_a_lock(&self) -> bool {
-        self.key().ends_with(".lock")
+        self.key().ends_with(".lock") || self.key().ends_with(".once")
     }
 }
 

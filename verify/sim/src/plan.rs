@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 
 use crate::Options;
-use crate::clock::Rate;
+use crate::clock::{Dial, EPOCH, Rate};
 use crate::faults::{self, Fault};
 use crate::rng::{Draw, stream};
 
@@ -14,6 +14,8 @@ use crate::rng::{Draw, stream};
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) locks: usize,
+    /// Work that is run once, besides.
+    pub(crate) once: Option<OncePlan>,
     /// The TTL that times are compared with.
     pub(crate) ttl: Duration,
     pub(crate) processes: Vec<ProcessPlan>,
@@ -23,6 +25,13 @@ pub(crate) struct Plan {
     pub(crate) length: Duration,
     pub(crate) habits: Habits,
     pub(crate) faults: Vec<Fault>,
+}
+
+/// Work that is run once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OncePlan {
+    /// For how long its results are kept.
+    pub(crate) retention: Option<Duration>,
 }
 
 /// One process.
@@ -120,6 +129,7 @@ impl Plan {
         let mut plan = Self {
             seed,
             locks: if rng.chance(80) { 1 } else { 2 },
+            once: once(&mut stream(seed, &[8]), ttl),
             ttl,
             processes,
             store,
@@ -142,6 +152,14 @@ impl Plan {
         cast
     }
 
+    /// What is run once is called.
+    pub(crate) const ONCE: &'static str = "delta";
+
+    /// Locks, and what is run once.
+    pub(crate) fn keys(&self) -> usize {
+        self.locks + usize::from(self.once.is_some())
+    }
+
     /// What a lock is called.
     pub(crate) fn name(lock: usize) -> &'static str {
         ["alpha", "beta/gamma"][lock]
@@ -162,6 +180,26 @@ impl Plan {
         let slowest = self.processes.iter().map(|process| process.rate).min().unwrap_or(1_000_000);
         time.mul_f64(1_000_000.0 / slowest as f64)
     }
+}
+
+impl StorePlan {
+    /// The store's clock, which nobody ever sets.
+    pub(crate) fn dial(&self) -> Dial {
+        Dial::new(Duration::ZERO, self.rate, Duration::ZERO, EPOCH + self.wall_offset)
+    }
+}
+
+/// From numbers of its own: a world without it is as if it did not exist.
+fn once(rng: &mut SmallRng, ttl: Duration) -> Option<OncePlan> {
+    let second = Duration::from_secs(1);
+    let retention = match rng.below(4) {
+        0 => None,
+        1 => Some(second),
+        _ => Some(second.max(rng.up_to(ttl))),
+    };
+    // As a record carries it.
+    let whole = |time: Duration| Duration::from_millis(time.as_millis() as u64);
+    rng.chance(25).then_some(OncePlan { retention: retention.map(whole) })
 }
 
 struct Rates {

@@ -5,20 +5,22 @@
 mod calls;
 mod guards;
 mod landing;
+mod once;
 mod record;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leaselock::record::Record;
+use leaselock::record::{Kind, Record};
 use leaselock::{HolderId, LeaseStatus, LeaseWatch};
 
 use crate::Options;
-use crate::clock::Time;
+use crate::clock::{Dial, Time};
 use crate::counts::Counts;
 use crate::objects::Operation;
 use crate::plan::Plan;
+use once::Results;
 use record::Recording;
 
 pub(crate) use calls::{Mode, Outcome};
@@ -62,11 +64,13 @@ pub(crate) struct Referee {
     slow_second: f64,
     records: bool,
     users: usize,
+    store_clock: Dial,
 }
 
-/// One lock.
+/// One lock, or the work that is run once.
 #[derive(Debug)]
 struct LockCase {
+    kind: Kind,
     key: String,
     record: Option<Record>,
     /// Every acquisition that was ever on record.
@@ -75,6 +79,7 @@ struct LockCase {
     /// When the record was last deleted.
     deleted: Option<Time>,
     recording: Recording,
+    results: Results,
     /// A deletion or a break of a held record: the history need not be one of a lock.
     tainted: bool,
 }
@@ -135,15 +140,8 @@ enum CallState {
 impl Referee {
     pub(crate) fn new(plan: &Plan, options: &Options) -> Self {
         let locks = (0..plan.locks)
-            .map(|number| LockCase {
-                key: format!("{}.lock", Plan::name(number)),
-                record: None,
-                tenancies: BTreeMap::new(),
-                highest: 0,
-                deleted: None,
-                recording: Recording::default(),
-                tainted: false,
-            })
+            .map(|number| LockCase::new(Kind::Lock, format!("{}.lock", Plan::name(number))))
+            .chain(plan.once.map(|_| LockCase::new(Kind::Once, format!("{}.once", Plan::ONCE))))
             .collect();
         Self {
             locks,
@@ -156,6 +154,7 @@ impl Referee {
             slow_second: plan.by_the_slowest(Duration::from_secs(1)).as_secs_f64(),
             records: plan.seed.is_multiple_of(options.histories_of.max(1)),
             users: 0,
+            store_clock: plan.store.dial(),
         }
     }
 
@@ -240,13 +239,32 @@ impl Referee {
     }
 }
 
+impl LockCase {
+    fn new(kind: Kind, key: String) -> Self {
+        Self {
+            kind,
+            key,
+            record: None,
+            tenancies: BTreeMap::new(),
+            highest: 0,
+            deleted: None,
+            recording: Recording::default(),
+            results: Results::default(),
+            tainted: false,
+        }
+    }
+}
+
 /// A record in a few words.
 pub(crate) fn summary(body: &Bytes) -> String {
-    match Record::decode(body) {
+    match Record::decode(body).or_else(|_| Record::decode_of(Kind::Once, body)) {
         Err(_) => format!("{} bytes", body.len()),
-        Ok(record) => match record.holders.first() {
-            None => format!("free, token {}", record.token),
-            Some(lease) => {
+        Ok(record) => match (record.holders.first(), &record.done) {
+            (None, Some(done)) => {
+                format!("done, {} of token {}", done.result.to_json(), done.token)
+            }
+            (None, None) => format!("free, token {}", record.token),
+            (Some(lease), _) => {
                 let lingers = if lease.released_at.is_some() { " lingering" } else { "" };
                 let (label, renewals) = (&lease.owner.label, lease.renewals);
                 format!("{label} token {} renewals {renewals}{lingers}", lease.token)

@@ -79,6 +79,38 @@ impl World {
         }
     }
 
+    /// A call was told that the work is done.
+    pub(crate) fn told_that_done(&mut self, call: usize, token: u64, result: &str) {
+        self.referee.told_that_done(self.now, call, token, result);
+    }
+
+    /// A run has recorded its result, or not.
+    pub(crate) fn run_finished(
+        &mut self,
+        guard: usize,
+        result: &str,
+        finished: &leaselock::Result<()>,
+    ) {
+        let released = finished.as_ref().ok().map(|()| Ok(Release::Released));
+        self.guard_released(guard, released.as_ref());
+        match finished {
+            Ok(()) => self.referee.told_that_recorded(self.now, guard, &format!("{result:?}")),
+            Err(error) => {
+                let process = self.referee.holder_of(guard);
+                self.judge_error(process, "a recording", error.kind());
+                match error.kind() {
+                    ErrorKind::Unconfirmed => self.count("results unconfirmed"),
+                    _ => self.result_is_refused(guard),
+                }
+            }
+        }
+    }
+
+    /// A run was told that its result is not on record.
+    pub(crate) fn result_is_refused(&mut self, guard: usize) {
+        self.referee.told_that_refused(self.now, guard);
+    }
+
     pub(crate) fn judge_resumed(&mut self, process: usize) {
         self.referee.process_resumed(self.now, process, &self.machines);
     }
@@ -162,7 +194,7 @@ impl World {
     /// Every lease of somebody who died ends; then everybody who waits is served in turn.
     pub(crate) fn time_to_finish(&self) -> Time {
         let users: usize = self.machines.iter().map(|machine| machine.users).sum();
-        let turns = (users * self.plan.locks) as u32 + 4;
+        let turns = (users * self.plan.keys()) as u32 + 4;
         let turn = Duration::from_secs(5) + self.plan.round_trip() * 4;
         let lease = self.plan.longest_ttl() * 5 + Duration::from_secs(40);
         self.plan.by_the_slowest(lease + turn * turns)

@@ -1,6 +1,8 @@
 //! What users do with locks: wait, hold, renew, release, drop, give up. They tell the referee what
 //! they see, and nothing else.
 
+mod once;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -57,12 +59,18 @@ impl User {
             for number in 0..self.plan.locks {
                 self.last_round(number).await;
             }
+            if self.plan.once.is_some() && !self.is_shut_down() {
+                self.last_run().await;
+            }
         }
         let process = self.process;
         self.tell(|world| world.user_is_done(process));
     }
 
     async fn round(&mut self) {
+        if self.plan.once.is_some() && self.rng.chance(50) {
+            return self.once_round().await;
+        }
         if self.rng.chance(3) {
             self.look_around().await;
         }
@@ -157,15 +165,20 @@ impl User {
     }
 
     fn receive(&self, call: usize, guard: LockGuard, ttl: Duration) -> Held {
+        let number = self.introduce(call, &guard, ttl);
+        Held { guard, number }
+    }
+
+    /// Shows a new guard to the referee; its number there.
+    fn introduce(&self, call: usize, guard: &LockGuard, ttl: Duration) -> usize {
         let watch = guard.watch();
         let status = watch.status();
         let (id, token) = (guard.id(), guard.token().get());
         let (process, user) = (self.process, self.number);
-        let number = self.tell(|world| {
+        self.tell(|world| {
             world.note(Some(process), Kind::Holding, || format!("u{user} holds, token {token}"));
             world.guard_begins(call, id, token, ttl, watch, status)
-        });
-        Held { guard, number }
+        })
     }
 
     /// Holds a lock for some time, looking at the guard now and then.

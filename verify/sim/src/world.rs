@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::Options;
-use crate::clock::{Dial, EPOCH, Time};
+use crate::clock::Time;
 use crate::counts::Counts;
 use crate::events::{Event, Events};
 use crate::faults::{Weather, When};
@@ -55,7 +55,7 @@ impl World {
     pub(crate) fn new(plan: Arc<Plan>, options: &Options) -> Self {
         let zero = Duration::ZERO;
         let store = plan.store.clone();
-        let store_clock = Dial::new(zero, store.rate, zero, EPOCH + store.wall_offset);
+        let store_clock = store.dial();
         let kept = (0..plan.faults.len())
             .map(|number| options.keep.as_ref().is_none_or(|keep| keep.contains(&number)))
             .collect();

@@ -26,6 +26,8 @@ pub(crate) enum Mode {
 pub(crate) enum Outcome {
     /// Somebody else holds it.
     Held,
+    /// The work has been done.
+    Done,
     /// The caller dropped the future.
     Dropped,
     /// It failed.
@@ -63,6 +65,7 @@ impl Referee {
         self.calls[call].state = CallState::GivenUp(now);
         match outcome {
             Outcome::Held => self.counts.add("calls that found it held"),
+            Outcome::Done => self.counts.add("calls that found it done"),
             Outcome::Dropped => self.counts.add("calls dropped"),
             Outcome::Failed(kind) => {
                 self.counts.add(&format!("calls failed: {kind:?}"));
@@ -86,6 +89,7 @@ impl Referee {
         let explained = match kind {
             ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::Lost => true,
             ErrorKind::ShutDown => shut_down,
+            ErrorKind::Unconfirmed => what == "a recording",
             ErrorKind::TokenMismatch | ErrorKind::NotHeld => what == "a break",
             _ => false,
         };

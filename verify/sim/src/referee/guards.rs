@@ -269,7 +269,7 @@ impl Referee {
         self.guards[number].process
     }
 
-    fn token_of(&self, number: usize) -> u64 {
+    pub(super) fn token_of(&self, number: usize) -> u64 {
         let guard = &self.guards[number];
         self.locks[guard.lock].tenancies.get(&guard.id).map_or(0, |tenancy| tenancy.token)
     }

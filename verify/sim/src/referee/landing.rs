@@ -22,7 +22,7 @@ impl Referee {
         events: &mut Events,
     ) {
         let Some(lock) = self.lock_of(key) else { return };
-        let record = match Record::decode(body) {
+        let record = match Record::decode_of(self.locks[lock].kind, body) {
             Ok(record) => record,
             Err(fault) => {
                 let promise = "every record that the library writes is readable";
@@ -42,6 +42,7 @@ impl Referee {
                 format!("p{process} wrote {} after {highest}", record.token)
             });
         }
+        self.judge_results(now, lock, process, &record);
         let entered = self.admit(now, lock, process, &record, events);
         self.retire(now, lock, &record);
         self.locks[lock].record = Some(record);
