@@ -7,17 +7,17 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use leaselock::clock::Wall;
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, PutMode};
+use object_store::{Attributes, Error, ObjectMeta, PutMode};
 
 use crate::Sabotage;
 use crate::clock::{Dial, Time};
 use crate::faults::Failure;
-use crate::plan::StorePlan;
+use crate::plan::{Plan, StorePlan};
 
 /// What is asked of the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
-    Put { key: Path, body: Bytes, mode: PutMode },
+    Put { key: Path, body: Bytes, attributes: Attributes, mode: PutMode },
     Get { key: Path, if_none_match: Option<String> },
     Delete { key: Path },
     List { prefix: String },
@@ -30,7 +30,7 @@ pub(crate) type Reply = Result<Answer, Error>;
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Written { e_tag: String },
-    Found { meta: ObjectMeta, body: Bytes },
+    Found { meta: ObjectMeta, attributes: Attributes, body: Bytes },
     Deleted,
     Listed(Vec<ObjectMeta>),
 }
@@ -39,6 +39,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     pub(crate) body: Bytes,
+    attributes: Attributes,
     e_tag: String,
     modified: DateTime<Utc>,
     /// When it was first made, since it was last deleted.
@@ -63,9 +64,10 @@ impl Operation {
         }
     }
 
-    /// Whether it is about the record of a lock, or of work that is run once.
-    pub(crate) fn is_of_a_lock(&self) -> bool {
-        self.key().ends_with(".lock") || self.key().ends_with(".once")
+    /// Whether it is about the record of a lock or of work that is run once, or about the table.
+    pub(crate) fn is_of_interest(&self) -> bool {
+        let key = self.key();
+        key.ends_with(".lock") || key.ends_with(".once") || key == Plan::TABLE
     }
 }
 
@@ -86,7 +88,11 @@ impl Objects {
     /// serves it is ahead of the store's.
     pub(crate) fn serve(&mut self, operation: &Operation, now: Time, ahead: i64) -> Reply {
         match operation {
-            Operation::Put { key, body, mode } => self.put(key, body, mode, now, ahead),
+            Operation::Put { key, mode, .. } => {
+                let there = self.objects.get(key.as_ref());
+                self.check(there, key, mode)?;
+                self.write(operation, now, ahead)
+            }
             Operation::Get { key, if_none_match } => self.read(key, if_none_match.as_deref()),
             Operation::Delete { key } => {
                 self.objects.remove(key.as_ref());
@@ -96,23 +102,31 @@ impl Objects {
         }
     }
 
-    fn put(&mut self, key: &Path, body: &Bytes, mode: &PutMode, now: Time, ahead: i64) -> Reply {
-        let there = self.objects.get(key.as_ref());
+    /// Whether the condition of a write holds.
+    fn check(&self, there: Option<&Object>, key: &Path, mode: &PutMode) -> Result<(), Error> {
         match mode {
-            PutMode::Create if there.is_some() => return Err(failure(Failure::Exists, key)),
+            PutMode::Create if there.is_some() => Err(failure(Failure::Exists, key)),
             PutMode::Update(expected) if self.sabotage != Some(Sabotage::IgnoredIfMatch) => {
                 let Some(object) = there else { return Err(absent(key)) };
                 if expected.e_tag.as_ref() != Some(&object.e_tag) {
                     return Err(failure(Failure::Precondition, key));
                 }
+                Ok(())
             }
-            _ => {}
+            _ => Ok(()),
         }
+    }
+
+    fn write(&mut self, operation: &Operation, now: Time, ahead: i64) -> Reply {
+        let Operation::Put { key, body, attributes, .. } = operation else {
+            unreachable!("only writes are written")
+        };
         self.writes += 1;
         let e_tag = self.e_tag(body);
-        let made = there.map_or(now, |object| object.made);
-        let modified = self.stamp(now, ahead);
-        let object = Object { body: body.clone(), e_tag: e_tag.clone(), modified, made };
+        let made = self.objects.get(key.as_ref()).map_or(now, |object| object.made);
+        let (body, attributes, modified) =
+            (body.clone(), attributes.clone(), self.stamp(now, ahead));
+        let object = Object { body, attributes, e_tag: e_tag.clone(), modified, made };
         self.objects.insert(key.as_ref().to_owned(), object);
         Ok(Answer::Written { e_tag })
     }
@@ -123,7 +137,8 @@ impl Objects {
         if unchanged && !self.plan.ignores_if_none_match {
             return Err(Error::NotModified { path: key.to_string(), source: "unchanged".into() });
         }
-        Ok(Answer::Found { meta: meta(key.clone(), object), body: object.body.clone() })
+        let (meta, attributes) = (meta(key.clone(), object), object.attributes.clone());
+        Ok(Answer::Found { meta, attributes, body: object.body.clone() })
     }
 
     fn list(&self, prefix: &str) -> Vec<ObjectMeta> {

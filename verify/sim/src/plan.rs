@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) locks: usize,
     /// Work that is run once, besides.
     pub(crate) once: Option<OncePlan>,
+    /// Whether holders write a table that is fenced.
+    pub(crate) table: bool,
     /// The TTL that times are compared with.
     pub(crate) ttl: Duration,
     pub(crate) processes: Vec<ProcessPlan>,
@@ -130,6 +132,7 @@ impl Plan {
             seed,
             locks: if rng.chance(80) { 1 } else { 2 },
             once: once(&mut stream(seed, &[8]), ttl),
+            table: stream(seed, &[9]).chance(30),
             ttl,
             processes,
             store,
@@ -151,6 +154,9 @@ impl Plan {
         );
         cast
     }
+
+    /// The object that holders of the first lock write.
+    pub(crate) const TABLE: &'static str = "table/manifest";
 
     /// What is run once is called.
     pub(crate) const ONCE: &'static str = "delta";

@@ -7,6 +7,7 @@ mod guards;
 mod landing;
 mod once;
 mod record;
+mod table;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::objects::Operation;
 use crate::plan::Plan;
 use once::Results;
 use record::Recording;
+use table::Table;
 
 pub(crate) use calls::{Mode, Outcome};
 
@@ -65,6 +67,7 @@ pub(crate) struct Referee {
     records: bool,
     users: usize,
     store_clock: Dial,
+    table: Table,
 }
 
 /// One lock, or the work that is run once.
@@ -155,6 +158,7 @@ impl Referee {
             records: plan.seed.is_multiple_of(options.histories_of.max(1)),
             users: 0,
             store_clock: plan.store.dial(),
+            table: Table::default(),
         }
     }
 

@@ -7,9 +7,8 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use crate::objects::{Answer, Operation};
@@ -56,7 +55,8 @@ impl ObjectStore for SimStore {
         options: PutOptions,
     ) -> Result<PutResult> {
         let (key, body) = (location.clone(), Bytes::from(payload));
-        match self.ask(Operation::Put { key, body, mode: options.mode }).await? {
+        let PutOptions { mode, attributes, .. } = options;
+        match self.ask(Operation::Put { key, body, attributes, mode }).await? {
             Answer::Written { e_tag } => {
                 Ok(PutResult { e_tag: Some(e_tag), version: None, extensions: Default::default() })
             }
@@ -75,11 +75,11 @@ impl ObjectStore for SimStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let (key, if_none_match) = (location.clone(), options.if_none_match);
         match self.ask(Operation::Get { key, if_none_match }).await? {
-            Answer::Found { meta, body } => Ok(GetResult {
+            Answer::Found { meta, attributes, body } => Ok(GetResult {
                 range: 0..meta.size,
                 payload: GetResultPayload::Stream(stream::iter([Ok(body)]).boxed()),
                 meta,
-                attributes: Attributes::default(),
+                attributes,
                 extensions: Default::default(),
             }),
             other => Err(unexpected(&other)),

@@ -11,6 +11,7 @@ use crate::events::Event;
 use crate::faults::{Failure, Fault, Weather, What, When};
 use crate::machine::State;
 use crate::objects::{Answer, Operation, Reply, failure};
+use crate::plan::Plan;
 use crate::rng::{Draw, stream};
 use crate::route::{Back, Route, plain};
 use crate::trace::Kind;
@@ -92,7 +93,7 @@ impl World {
         let machine = &mut self.machines[process];
         let writes = matches!(operation, Operation::Put { .. });
         let mut nth = 0;
-        if operation.is_of_a_lock() {
+        if operation.is_of_interest() {
             let count = if writes { &mut machine.writes } else { &mut machine.reads };
             nth = *count;
             *count += 1;
@@ -107,7 +108,7 @@ impl World {
         }) {
             route = route.through(*weather, &plan.latency, &mut rng);
         }
-        if operation.is_of_a_lock() {
+        if operation.is_of_interest() {
             for (number, fault) in plan.faults.iter().enumerate() {
                 let hit = match fault.when {
                     When::Write { process: whose, nth: which } => {
@@ -160,13 +161,16 @@ impl World {
             Err(_) => Kind::Refused,
         };
         self.note(Some(process), fate, || format!("#{number}.{copy} {}", outcome(&reply)));
-        if let (Operation::Put { body, .. }, Ok(_)) = (&operation, &reply)
-            && operation.is_of_a_lock()
+        if let (Operation::Put { body, attributes, .. }, Ok(_)) = (&operation, &reply)
+            && operation.is_of_interest()
         {
             let key = operation.key().to_owned();
+            if key == Plan::TABLE {
+                self.referee.table_written(self.now, process, body, attributes);
+            }
             self.landed(process, nth, &key, before.as_ref(), body);
         }
-        if let (Operation::Delete { .. }, true) = (&operation, operation.is_of_a_lock()) {
+        if let (Operation::Delete { .. }, true) = (&operation, operation.is_of_interest()) {
             self.referee.violate(self.now, "the protocol never deletes a record", || {
                 format!("p{process} sent a deletion of {}", operation.key())
             });
@@ -176,7 +180,7 @@ impl World {
 
     fn count_landing(&mut self, operation: &Operation, reply: &Reply, number: u64, given_up: bool) {
         let Some(request) = self.requests.get_mut(&number) else { return };
-        if !matches!(operation, Operation::Put { .. }) || !operation.is_of_a_lock() {
+        if !matches!(operation, Operation::Put { .. }) || !operation.is_of_interest() {
             return;
         }
         match (reply, request.applied) {

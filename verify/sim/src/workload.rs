@@ -2,6 +2,7 @@
 //! they see, and nothing else.
 
 mod once;
+mod table;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::StreamExt;
+use leaselock::fencing::Claimed;
 use leaselock::{
     Attempt, Break, ErrorKind, LeasePhase, LeaseStatus, Lock, LockGuard, LossReason, Payload,
     Release, Result, Store,
@@ -31,6 +33,8 @@ pub(crate) struct User {
     incarnation: u32,
     number: usize,
     rng: SmallRng,
+    /// A claim that is written later, perhaps when others hold the lock.
+    paused: Option<Claimed>,
 }
 
 impl User {
@@ -41,7 +45,7 @@ impl User {
         };
         let process = clock.process;
         let rng = stream(plan.seed, &[7, process as u64, incarnation.into(), which]);
-        Self { store, clock, plan, process, incarnation, number, rng }
+        Self { store, clock, plan, process, incarnation, number, rng, paused: None }
     }
 
     /// Uses locks until faults end, and then each of them once more.
@@ -71,6 +75,9 @@ impl User {
         if self.plan.once.is_some() && self.rng.chance(50) {
             return self.once_round().await;
         }
+        if self.paused.is_some() && self.rng.chance(60) {
+            self.wake().await;
+        }
         if self.rng.chance(3) {
             self.look_around().await;
         }
@@ -88,7 +95,7 @@ impl User {
         if let Some(guard) = self.ask(&terms, which, mode).await {
             let longest = self.habits().hold;
             let time = self.rng.up_to(longest);
-            self.hold(guard, time, terms.manual, terms.ttl).await;
+            self.hold(guard, which, time, terms.manual, terms.ttl).await;
         }
     }
 
@@ -182,7 +189,14 @@ impl User {
     }
 
     /// Holds a lock for some time, looking at the guard now and then.
-    async fn hold(&mut self, held: Held, time: Duration, manual: bool, ttl: Duration) {
+    async fn hold(
+        &mut self,
+        held: Held,
+        which: usize,
+        time: Duration,
+        manual: bool,
+        ttl: Duration,
+    ) {
         let until = self.clock_now().plus(time);
         loop {
             if !self.look(&held) {
@@ -203,6 +217,9 @@ impl User {
                 () = quiet => {}
             }
             self.do_something(&held, manual, ttl).await;
+            if self.plan.table && which == 0 && self.rng.chance(40) {
+                self.write_table(&held).await;
+            }
         }
         self.give_back(held).await;
     }

@@ -89,7 +89,8 @@ impl Referee {
         let explained = match kind {
             ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::Lost => true,
             ErrorKind::ShutDown => shut_down,
-            ErrorKind::Unconfirmed => what == "a recording",
+            ErrorKind::Unconfirmed => what == "a recording" || what == "the table",
+            ErrorKind::Fenced { .. } | ErrorKind::Conflict => what == "the table",
             ErrorKind::TokenMismatch | ErrorKind::NotHeld => what == "a break",
             _ => false,
         };
