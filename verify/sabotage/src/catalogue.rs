@@ -40,8 +40,8 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a refused write is believed to be somebody else's doing",
         &[edit(
             "src/store/mod.rs",
-            "(Content::Record { record, version, .. }, _) if record.nonce == nonce => {",
-            "(Content::Record { record, version, .. }, _) if false && record.nonce == nonce => {",
+            "(Content::Record { record, version, .. }, _) if record.nonce == self.nonce => {",
+            "(Content::Record { record, version, .. }, _) if false && record.nonce == self.nonce => {",
         )],
     ),
     library(
@@ -286,6 +286,33 @@ pub(crate) const ALL: &[Sabotage] = &[
             "src/protocol/once.rs",
             "retention.saturating_add(store.margin)",
             "retention",
+        )],
+    ),
+    library(
+        "claim-skipped",
+        "a holder does not put its token on an object before it reads it for change",
+        &[edit(
+            "src/fencing/fence.rs",
+            "                Claim::Write(stamp) => Some(stamp),",
+            "                Claim::Write(stamp) => found.is_none().then_some(stamp),",
+        )],
+    ),
+    library(
+        "no-padding",
+        "a claim changes nothing but metadata where ETags are digests of bodies",
+        &[edit(
+            "src/store/objects.rs",
+            "mark.filter(|_| new.distinct && self.e_tags == ETags::OfBodies)",
+            "mark.filter(|_| false && new.distinct && self.e_tags == ETags::OfBodies)",
+        )],
+    ),
+    library(
+        "marks-ignored",
+        "a write that landed and was superseded is taken for one that was refused",
+        &[edit(
+            "src/protocol/fencing.rs",
+            "    if marks.contains(&mark) {",
+            "    if false && marks.contains(&mark) {",
         )],
     ),
 ];

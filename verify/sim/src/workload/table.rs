@@ -16,8 +16,7 @@ impl User {
         let token = held.guard.token().get();
         match fence.claim(Plan::TABLE).await {
             Ok(mut claimed) => {
-                let content = claimed.bytes().cloned().unwrap_or_default();
-                self.tell(|world| world.referee.table_claimed(world.now, token, &content));
+                self.tell(|world| world.referee.table_claimed(token));
                 if self.rng.chance(30) {
                     self.paused = Some(claimed);
                 } else {
