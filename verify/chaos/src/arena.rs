@@ -129,7 +129,10 @@ pub(crate) struct Target {
 
 impl Arena {
     pub(crate) fn new(backend: Backend, sections: usize) -> Self {
-        let section = |n| Mutex::new(Section::new(&format!("{backend}, lock {n}")));
+        let section = |n| {
+            let section = Section::new(&format!("{backend}, lock {n}"));
+            Mutex::new(if n == RUN_ONCE { section.run_once(RETENTION) } else { section })
+        };
         Self {
             backend,
             sections: (0..sections).map(section).collect(),
@@ -219,6 +222,16 @@ impl Arena {
     /// A worker leaves, or its connection has ended.
     pub(crate) fn ends(&self, section: usize, user: usize) {
         self.section(section).ends(user);
+    }
+
+    /// A worker has done all of its work.
+    pub(crate) fn leaves(&self, section: usize, user: usize) {
+        self.section(section).leaves(user, clock::now());
+    }
+
+    /// A run's wrapper has ended in success. Answers whether there was any work.
+    pub(crate) fn succeeded(&self, section: usize, user: usize) -> bool {
+        self.section(section).succeeded(user)
     }
 
     /// A run's wrapper has ended and was waited for.
@@ -366,6 +379,10 @@ impl Arena {
         }
     }
 }
+
+/// The section whose work is run once, and how long its results are kept.
+const RUN_ONCE: usize = 1;
+const RETENTION: Duration = Duration::from_secs(2);
 
 /// The longest pause between two polls of a waiter.
 const POLL: Duration = Duration::from_secs(3);

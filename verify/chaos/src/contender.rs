@@ -95,14 +95,20 @@ impl Setting<'_> {
                 // Long enough to be there when the next one comes.
                 plan.hold = plan.ttl * 3;
             }
-            if let Err(error) = self.once(section, user, &plan) {
-                self.arena.tally.violation(format!("{user} could not be run: {error}"));
-                return;
+            match self.run(section, user, &plan) {
+                Ok(true) => {}
+                // There was nothing to do: others have done it.
+                Ok(false) => std::thread::sleep(Duration::from_millis(rng.u64(100..600))),
+                Err(error) => {
+                    self.arena.tally.violation(format!("{user} could not be run: {error}"));
+                    return;
+                }
             }
         }
     }
 
-    fn once(&self, section: usize, user: usize, plan: &Plan) -> io::Result<()> {
+    /// Runs the command once. Answers whether it had anything to do.
+    fn run(&self, section: usize, user: usize, plan: &Plan) -> io::Result<bool> {
         let log = self.log(user);
         let mut command = match self.sabotage {
             Some(Sabotage::NoLock) => {
@@ -121,7 +127,7 @@ impl Setting<'_> {
         let status = self.nursery.wait(child)?.status;
         let said = fs::read_to_string(&log)?;
         if !self.over.load(Ordering::SeqCst)
-            && let Some(fault) = self.fault(user, status)
+            && let Some(fault) = self.fault(section, user, status)
         {
             let end: Vec<_> = said.lines().rev().take(12).collect();
             let end: Vec<_> = end.into_iter().rev().collect();
@@ -132,11 +138,12 @@ impl Setting<'_> {
             let text = format!("the worker of {user} outlived its wrapper by {WORKER_PATIENCE:?}");
             self.arena.tally.violation(text);
         }
+        let worked = !status.success() || self.arena.succeeded(section, user);
         if let Some(old) = user.checked_sub(LOGS) {
             // It may belong to a run that is not over yet, which then goes unread.
             let _ = fs::remove_file(self.log(old));
         }
-        Ok(())
+        Ok(worked)
     }
 
     fn log(&self, user: usize) -> PathBuf {
@@ -173,7 +180,15 @@ impl Setting<'_> {
         if sabotage == Some(Sabotage::NoWatchdog) {
             command.args(["--on-lost", "warn"]);
         }
-        command.arg(format!("chaos/{section}")).arg("--").arg(std::env::current_exe()?);
+        let name = format!("chaos/{section}");
+        match self.arena.section(section).retention() {
+            Some(time) => {
+                command.args(["--once", &name, "--retention"]);
+                command.arg(format!("{}ms", time.as_millis()));
+            }
+            None => drop(command.arg(name)),
+        }
+        command.arg("--").arg(std::env::current_exe()?);
         command.args(self.worker(section, user, plan));
         Ok(command)
     }
@@ -196,14 +211,16 @@ impl Setting<'_> {
     }
 
     /// An end that nothing explains.
-    fn fault(&self, user: usize, status: ExitStatus) -> Option<String> {
+    fn fault(&self, section: usize, user: usize, status: ExitStatus) -> Option<String> {
+        let unheard =
+            self.arena.backend.is_http() || self.arena.section(section).retention().is_some();
         let explained = match (status.code(), status.signal()) {
             (Some(0), _) => true,
             (Some(code), _) if code == i32::from(REFUSED) => true,
             // By what was done to it, by the network; on a directory because somebody was frozen
             // in the middle of a write, who keeps all others from writing.
             (Some(code), _) if LOST.contains(&code) => true,
-            (Some(UNAVAILABLE), _) => self.arena.backend.is_http(),
+            (Some(UNAVAILABLE), _) => unheard,
             (Some(code), _) if code == i32::from(ALONE) => false,
             // Killed, or its worker was.
             (Some(128..), _) | (None, Some(_)) => self.arena.is_disturbed(user),

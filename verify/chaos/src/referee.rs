@@ -147,7 +147,7 @@ fn judge<'a>(
         }
         (["work"], Some(Guest { arena, section, user })) => Some(arena.work(section, user)),
         (["leave"], Some(Guest { arena, section, user })) => {
-            arena.ends(section, user);
+            arena.leaves(section, user);
             Some(Verdict::Accepted)
         }
         _ => None,

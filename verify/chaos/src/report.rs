@@ -80,6 +80,8 @@ impl Outcome {
             ("piece of work", seen.work),
             ("takeover", numbers.takeovers),
             ("loss", numbers.losses),
+            ("result recorded", seen.recorded),
+            ("run that found a result", seen.already_done),
             ("command with wrong clocks", numbers.wrong_clocks),
             ("crash followed by an entry", u64::from(!seen.longest_wait.is_zero())),
         ];
@@ -104,7 +106,7 @@ impl Outcome {
         self.seen.stale > 0
     }
 
-    fn row(&self) -> [String; 11] {
+    fn row(&self) -> [String; 12] {
         let Self { seen, numbers, .. } = self;
         let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
         let calm = seen.calm.map_or("-".to_owned(), |calm| {
@@ -119,6 +121,7 @@ impl Outcome {
             seen.stale.to_string(),
             format!("{}+{}", seen.outlived, seen.after_loss),
             seen.overlaps.to_string(),
+            format!("{}+{}", seen.recorded, seen.already_done),
             calm,
             seconds(seen.longest_wait),
             self.events.to_string(),
@@ -141,6 +144,8 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.outlived += seen.outlived;
     sum.after_loss += seen.after_loss;
     sum.overlaps += seen.overlaps;
+    sum.recorded += seen.recorded;
+    sum.already_done += seen.already_done;
     sum.crashes += seen.crashes;
     sum.longest_wait = sum.longest_wait.max(seen.longest_wait);
     sum.calm = [sum.calm, seen.calm].into_iter().flatten().max_by_key(Calm::beyond);
@@ -159,7 +164,7 @@ const NETWORK: [Kind; 5] = [
     ("outage", |fault| fault == "Outage"),
 ];
 
-const HEAD: [&str; 11] = [
+const HEAD: [&str; 12] = [
     "store",
     "acquired",
     "takeovers",
@@ -168,6 +173,7 @@ const HEAD: [&str; 11] = [
     "stale",
     "outlived",
     "overlaps",
+    "once",
     "wait, calm",
     "wait, any",
     "events",
@@ -182,6 +188,7 @@ stale      entries and pieces of work that the referee refused because of their 
 outlived   workers that were alive when a successor entered, and may be: both guards frozen or
            killed + the store had lost the record
 overlaps   workers alive and guarded when a successor entered: must be 0
+once       of work that is run once: results recorded + runs that found one and did not work
 wait       seconds from the kill of a holder to the next entry: in calm weather, with the promised
            bound (1.02 x TTL + 50 ms + one poll of 3 s); and in any weather
 events     of the histories that were checked for linearizability";

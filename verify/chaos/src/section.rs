@@ -14,11 +14,15 @@
 //! An overlap is also, by the same reasoning, a first appearance with a token that is not the
 //! largest any more, of a run that nobody has disturbed.
 //!
+//! A section may be **work that is run once**, with a result that is kept for some time. Then it is a
+//! violation, besides, if somebody enters before that time has passed since the end of work whose
+//! wrapper said that the result is recorded.
+//!
 //! Where a store has lost its records (an emulator that was killed and came back empty), a run that
 //! acquired before the loss is not a party to an overlap: exclusion is not promised while somebody
 //! deletes a held record. Tokens must rise all the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use leaselock_history::History;
@@ -55,6 +59,9 @@ pub(crate) struct Seen {
     /// Those whose record the store had lost.
     pub(crate) after_loss: u64,
     pub(crate) overlaps: u64,
+    /// Results that were recorded, and runs that found one and did not work.
+    pub(crate) recorded: u64,
+    pub(crate) already_done: u64,
     pub(crate) violations: Vec<String>,
     /// From a crash to the next entry, the longest; and of those with a calm network the one that
     /// came closest to its bound or went farthest beyond.
@@ -77,6 +84,9 @@ impl Calm {
         micros(self.waited) - micros(self.bound)
     }
 }
+
+/// Entries that are remembered: more than there can be within a retention.
+const ENTRIES: usize = 16;
 
 /// A holder was killed.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +123,11 @@ pub(crate) struct Section {
     lost_at: u64,
     inside: BTreeMap<usize, Inside>,
     crash: Option<Crash>,
+    /// How long a result is kept, if it is work that is run once.
+    retention: Option<Duration>,
+    /// When work ended, by runs whose wrappers have not, and when the last entries were.
+    left: BTreeMap<usize, Instant>,
+    entries: VecDeque<(u64, Instant)>,
     history: History,
     pub(crate) seen: Seen,
 }
@@ -120,6 +135,15 @@ pub(crate) struct Section {
 impl Section {
     pub(crate) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// Its work is run once, and its results are kept for this time.
+    pub(crate) fn run_once(self, retention: Duration) -> Self {
+        Self { retention: Some(retention), ..self }
+    }
+
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        self.retention
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -162,6 +186,10 @@ impl Section {
         }
         self.note_wait(token, calm, now);
         self.largest = token;
+        self.entries.push_back((token, now));
+        if self.entries.len() > ENTRIES {
+            self.entries.pop_front();
+        }
         self.history.acquired(user, Some(token));
         self.inside.insert(user, Inside { token, over: false });
         self.seen.acquisitions += 1;
@@ -234,6 +262,35 @@ impl Section {
             self.history.ending(user, inside.token);
         }
         self.history.ended(user);
+    }
+
+    /// A worker has done all of its work and says so.
+    pub(crate) fn leaves(&mut self, user: usize, now: Instant) {
+        if self.inside.contains_key(&user) {
+            self.left.insert(user, now);
+        }
+        self.ends(user);
+    }
+
+    /// The wrapper of `user` has ended in success: its work was done and is recorded, or it had been
+    /// done before. Answers whether it worked.
+    pub(crate) fn succeeded(&mut self, user: usize) -> bool {
+        let Some(left) = self.left.remove(&user) else {
+            self.seen.already_done += 1;
+            return false;
+        };
+        let Some(retention) = self.retention else { return true };
+        self.seen.recorded += 1;
+        let mut after =
+            self.entries.iter().map(|(token, at)| (*token, at.saturating_duration_since(left)));
+        let early = after.find(|(_, after)| !after.is_zero() && *after < retention);
+        if let Some((token, after)) = early.filter(|_| !self.before_loss.contains(&user)) {
+            self.violation(format!(
+                "token {token} entered {after:?} after {user} had ended work that is kept as done \
+                 for {retention:?}"
+            ));
+        }
+        true
     }
 
     /// It is alive, but cannot rely on the lock any more.
@@ -334,6 +391,22 @@ mod tests {
     fn faults(section: &Section) -> (u64, usize, bool) {
         let seen = &section.seen;
         (seen.overlaps, seen.violations.len(), section.history().check().is_err())
+    }
+
+    #[test]
+    fn nobody_enters_while_a_result_is_kept() {
+        let second = Duration::from_secs(1);
+        for (after, violations) in [(second, 1), (second * 3, 0)] {
+            let mut section = two_begin().run_once(second * 2);
+            assert_eq!(enter(&mut section, 1, 10, &Known::default()), Verdict::Accepted);
+            let left = clock::now() + second;
+            section.leaves(1, left);
+            section.enter(2, 11, &Known::default(), None, left + after);
+            assert!(section.succeeded(1));
+            assert!(!section.succeeded(1), "it has not worked again");
+            assert_eq!(section.seen.violations.len(), violations, "{after:?}");
+            assert_eq!((section.seen.recorded, section.seen.already_done), (1, 1));
+        }
     }
 
     #[test]
