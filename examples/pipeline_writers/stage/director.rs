@@ -302,12 +302,12 @@ impl Director {
         if now() < self.next_mischief {
             return;
         }
-        let pause = self.options.ttl.mul_f64(0.3 + 0.7 * self.rng.f64());
+        let pause = self.options.ttl.mul_f64(0.4 + self.rng.f64());
         self.next_mischief = now().plus(pause);
         let (choice, writer) = (self.rng.u8(0..10), self.rng.usize(0..self.writers.len()));
         match choice {
-            0..=4 => self.lies_in_wait = true,
-            5..=6 if self.may_freeze(writer) => {
+            0..=3 => self.lies_in_wait = true,
+            4..=6 if self.may_freeze(writer) => {
                 let time = self.options.ttl.mul_f64(1.2 + self.rng.f64());
                 self.freeze(writer, Frozen { until: Until::Time, at_the_latest: now().plus(time) });
             }

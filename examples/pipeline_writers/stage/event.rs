@@ -33,6 +33,7 @@ pub(crate) enum What {
     },
     /// The lease ended while it worked.
     Lost,
+    /// Its write was refused or lost, and so much was written since that it cannot tell.
     Unconfirmed,
     /// Another attempt failed.
     Failed {

@@ -1,10 +1,9 @@
 //! The run in numbers.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::audit::Audit;
-use super::director::{Deed, Play};
+use super::director::{Deed, Play, Scene};
 use super::event::What;
 use super::options::Options;
 
@@ -33,26 +32,42 @@ pub(crate) struct Report<'a> {
 impl<'a> Report<'a> {
     pub(crate) fn new(options: &'a Options, play: &Play, audit: &'a Audit) -> Self {
         let mut tallies = vec![Tally::default(); options.writers];
-        for scene in &play.scenes {
-            let tally = &mut tallies[scene.writer];
-            let counter = match &scene.deed {
-                Deed::Told(What::Acquired { .. }) => &mut tally.acquisitions,
-                Deed::Told(What::TooLate | What::Lost) => &mut tally.lost,
+        let mut takeovers = 0;
+        // Who has the lock and has not begun to give it back, by the order of time.
+        let mut holder = None;
+        for Scene { writer, deed, .. } in &play.scenes {
+            let tally = &mut tallies[*writer];
+            let was_holder = holder == Some(*writer);
+            match deed {
+                Deed::Told(What::Acquired { .. }) => {
+                    tally.acquisitions += 1;
+                    takeovers += u64::from(holder.is_some());
+                    holder = Some(*writer);
+                }
+                Deed::Told(What::Releasing) if was_holder => holder = None,
+                Deed::Told(What::TooLate | What::Lost) => tally.lost += 1,
                 Deed::Told(What::Fenced { .. }) => {
                     // Nobody could have claimed it while the lease lasted.
                     tally.lost += 1;
-                    &mut tally.fenced
+                    tally.fenced += 1;
                 }
-                Deed::Told(What::Unconfirmed) => &mut tally.unconfirmed,
-                Deed::Told(What::Failed { .. }) => &mut tally.failed,
-                Deed::Frozen => &mut tally.freezes,
-                Deed::Killed => &mut tally.kills,
-                _ => continue,
-            };
-            *counter += 1;
+                Deed::Told(What::Unconfirmed | What::Failed { .. }) => {
+                    let counter = match deed {
+                        Deed::Told(What::Unconfirmed) => &mut tally.unconfirmed,
+                        _ => &mut tally.failed,
+                    };
+                    *counter += 1;
+                    // An attempt that failed drops its guard, which gives the lock back if it can.
+                    tally.lost += u64::from(!was_holder);
+                    holder = holder.filter(|_| !was_holder);
+                }
+                Deed::Frozen => tally.freezes += 1,
+                Deed::Killed => tally.kills += 1,
+                _ => {}
+            }
         }
         let faults = play.faults.iter().cloned().chain(audit.faults()).collect();
-        Self { options, audit, tallies, takeovers: takeovers(play), faults }
+        Self { options, audit, tallies, takeovers, faults }
     }
 
     pub(crate) fn adds_up(&self) -> bool {
@@ -62,30 +77,6 @@ impl<'a> Report<'a> {
     fn total(&self, of: impl Fn(&Tally) -> u64) -> u64 {
         self.tallies.iter().map(of).sum()
     }
-}
-
-/// Acquisitions whose predecessor had not begun to give the lock back.
-fn takeovers(play: &Play) -> u64 {
-    let mut holders: BTreeMap<usize, u64> = BTreeMap::new();
-    let mut given_back: BTreeMap<u64, bool> = BTreeMap::new();
-    for scene in &play.scenes {
-        let Deed::Told(what) = &scene.deed else { continue };
-        match what {
-            What::Acquired { token } => {
-                holders.insert(scene.writer, *token);
-                given_back.insert(*token, false);
-            }
-            // An attempt that failed drops its guard, which gives the lock back if it can.
-            What::Releasing | What::Unconfirmed | What::Failed { .. } => {
-                if let Some(token) = holders.get(&scene.writer) {
-                    given_back.insert(*token, true);
-                }
-            }
-            _ => {}
-        }
-    }
-    // Nobody took over from the last one.
-    given_back.values().rev().skip(1).filter(|given_back| !**given_back).count() as u64
 }
 
 impl fmt::Display for Report<'_> {

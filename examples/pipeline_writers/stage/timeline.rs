@@ -49,13 +49,13 @@ pub(crate) fn draw(play: &Play, writers: usize, title: &str) -> String {
             y + 15.0
         );
     }
-    let frozen = outages(play, |deed| *deed == Deed::Frozen, |deed| *deed == Deed::Thawed);
-    let dead = outages(play, |deed| *deed == Deed::Killed, |deed| *deed == Deed::Started);
+    let frozen = outages(play);
     for hold in holds(play) {
         let what = format!("token {}", hold.token);
         bar(&mut picture, &stage, &hold.span, "held", &what);
         // A lease whose holder cannot use it.
         let what = format!("{what}: its lease runs out");
+        let dead = hold.killed.map(|from| Span { from, ..hold.span.clone() });
         for stale in frozen.iter().chain(&dead).filter_map(|outage| outage.within(&hold.span)) {
             bar(&mut picture, &stage, &stale, "stale", &what);
         }
@@ -96,59 +96,62 @@ impl Span {
 struct Hold {
     token: u64,
     span: Span,
+    killed: Option<f64>,
 }
 
 /// Every tenure, in the order of tokens: until it was given back, or somebody else came.
 fn holds(play: &Play) -> Vec<Hold> {
     let end = seconds(play.from, play.to);
-    let mut holds: BTreeMap<u64, Span> = BTreeMap::new();
+    let mut holds: BTreeMap<u64, Hold> = BTreeMap::new();
     let mut current: BTreeMap<usize, u64> = BTreeMap::new();
     for scene in &play.scenes {
         let (writer, at) = (scene.writer, seconds(play.from, scene.at));
         match &scene.deed {
             Deed::Told(What::Acquired { token }) => {
+                let span = Span { writer, from: at, to: end };
                 current.insert(writer, *token);
-                holds.insert(*token, Span { writer, from: at, to: end });
-            }
-            Deed::Told(What::Acknowledged { .. } | What::Putting) | Deed::Frozen | Deed::Thawed => {
+                holds.insert(*token, Hold { token: *token, span, killed: None });
             }
             // A lease that nobody gives back goes on without its holder.
-            Deed::Killed | Deed::Started => drop(current.remove(&writer)),
-            Deed::Told(What::TooLate | What::Fenced { .. } | What::Lost) => {}
-            Deed::Told(_) => {
-                if let Some(span) = current.remove(&writer).and_then(|token| holds.get_mut(&token))
+            Deed::Killed => {
+                if let Some(hold) = current.remove(&writer).and_then(|token| holds.get_mut(&token))
                 {
-                    span.to = at;
+                    hold.killed = Some(at);
                 }
             }
+            // An attempt that failed drops its guard, which gives the lock back if it can.
+            Deed::Told(What::Releasing | What::Unconfirmed | What::Failed { .. }) => {
+                if let Some(hold) = current.remove(&writer).and_then(|token| holds.get_mut(&token))
+                {
+                    hold.span.to = at;
+                }
+            }
+            _ => {}
         }
     }
     let mut next = f64::INFINITY;
-    let mut found: Vec<Hold> = Vec::new();
-    for (token, mut span) in holds.into_iter().rev() {
-        span.to = span.to.min(next).max(span.from);
-        next = span.from;
-        found.push(Hold { token, span });
+    let mut holds: Vec<Hold> = holds.into_values().collect();
+    for hold in holds.iter_mut().rev() {
+        hold.span.to = hold.span.to.min(next).max(hold.span.from);
+        next = hold.span.from;
     }
-    found
+    holds
 }
 
-/// From one kind of deed to another, by writer.
-fn outages(play: &Play, begins: fn(&Deed) -> bool, ends: fn(&Deed) -> bool) -> Vec<Span> {
+/// When writers were frozen.
+fn outages(play: &Play) -> Vec<Span> {
     let mut since: BTreeMap<usize, f64> = BTreeMap::new();
     let mut spans = Vec::new();
     for scene in &play.scenes {
         let (writer, at) = (scene.writer, seconds(play.from, scene.at));
-        if begins(&scene.deed) {
+        if scene.deed == Deed::Frozen {
             since.insert(writer, at);
-        } else if ends(&scene.deed)
+        } else if scene.deed == Deed::Thawed
             && let Some(from) = since.remove(&writer)
         {
             spans.push(Span { writer, from, to: at });
         }
     }
-    let to = seconds(play.from, play.to);
-    spans.extend(since.into_iter().map(|(writer, from)| Span { writer, from, to }));
     spans
 }
 
