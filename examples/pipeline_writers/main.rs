@@ -65,8 +65,7 @@ async fn main() -> ExitCode {
 /// Answers whether it adds up.
 async fn run(options: &Options) -> Result<bool, Error> {
     let directory = tempfile::Builder::new().prefix("pipeline-writers-").tempdir()?;
-    let place = place(options, &directory)?;
-    // Fails before anybody is started if the URL is wrong.
+    let place = place(options, &directory).await?;
     let reader = Store::builder(&place.store).prefix(&place.locks).open().await?;
     let title = format!(
         "{} writers, {:?}, leases of {:?}{}{}",
@@ -93,7 +92,7 @@ async fn run(options: &Options) -> Result<bool, Error> {
 }
 
 /// A place of this run's own.
-fn place(options: &Options, directory: &TempDir) -> Result<Place, Error> {
+async fn place(options: &Options, directory: &TempDir) -> Result<Place, Error> {
     let local = directory.path().join("store");
     let store = match &options.store {
         Some(url) => url.clone(),
@@ -103,6 +102,8 @@ fn place(options: &Options, directory: &TempDir) -> Result<Place, Error> {
         }
     };
     let run = format!("pipeline-{:x}-{:x}", SystemClock.now().wall.micros(), std::process::id());
+    // Says what is wrong with a URL before anybody is started.
+    leaselock::open(&store).await?;
     // A table's paths count from the store's root, a lock's from the prefix in its URL.
     let root = store::prefix(&store)?.join(run.as_str()).join("table");
     Ok(Place {
@@ -114,6 +115,10 @@ fn place(options: &Options, directory: &TempDir) -> Result<Place, Error> {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    eprintln!("pipeline_writers: {error:?}");
+    // The library's errors tell their causes in this form; the others do not need it.
+    match error.downcast_ref::<leaselock::Error>() {
+        Some(error) => eprintln!("pipeline_writers: {error:?}"),
+        None => eprintln!("pipeline_writers: {error}"),
+    }
     ExitCode::FAILURE
 }

@@ -9,6 +9,7 @@ use leaselock::clock::{Boot, Clock, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::actor::{ARGUMENT, Role};
@@ -65,9 +66,11 @@ pub(crate) struct Play {
 /// Runs the writers for the time that was asked for. None of them outlives the call.
 pub(crate) async fn direct(options: &Options, place: &Place) -> Result<Play, Error> {
     let mut director = Director::new(options.clone(), place.clone());
+    let mut terminated = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
         outcome = director.run() => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        _ = terminated.recv() => Err("terminated".into()),
     };
     director.end_all().await;
     outcome?;
@@ -281,7 +284,8 @@ impl Director {
     async fn has_ended(&mut self, writer: usize) -> Result<(), Error> {
         let status = self.writers[writer].child.wait().await?;
         let (killed, restart) = (self.writers[writer].was_killed, self.writers[writer].restart);
-        if !killed && !(self.is_closing && status.success()) {
+        let was_asked_to = killed || self.is_closing && status.success();
+        if !was_asked_to {
             self.faults.push(format!("writer {writer} ended by itself: {status}"));
         }
         if killed && !self.is_closing {
