@@ -46,7 +46,9 @@ pub enum ErrorKind {
     Conflict,
     /// There is an object already where a new one was to be.
     AlreadyExists,
-    /// It could not be found out whether a write has landed. It may have, or still may.
+    /// It could not be found out whether a write has landed: the store did not answer, or so many
+    /// others have written since that its traces are gone. It may have; unless a later write is
+    /// there, it still may.
     Unconfirmed,
     /// A break expected another fencing token than the holder's.
     TokenMismatch,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use object_store::ObjectStore;
+use object_store::path::Path;
 use tokio::sync::mpsc;
 
 use crate::client::Client;
@@ -104,6 +105,12 @@ impl Store {
     /// lock of that name. The key is checked when it is used.
     pub fn once(&self, key: impl Into<String>) -> Once {
         Once::new(Arc::clone(&self.client), key.into())
+    }
+
+    /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for
+    /// a directory. Objects of your own may lie below it.
+    pub fn prefix(&self) -> &Path {
+        self.client.store.prefix()
     }
 
     /// The URL without options and credentials: safe to print.

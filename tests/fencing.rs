@@ -564,3 +564,32 @@ async fn bodies_are_padded_only_where_they_must_be() {
     guard.fence(&distinct).claim("padded").await.expect("is there").put("new").await.expect("puts");
     assert_eq!(length("padded").await, 3);
 }
+
+/// Nothing lies between a process and its directory that could send a write twice.
+#[tokio::test]
+async fn a_refusal_without_a_network_is_final() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for url in [format!("file://{}", folder.path().display()), "memory:///".to_owned()] {
+        let store = leaselock::open(&url).await.expect("opens");
+        let (objects, path) = (store.objects(), Path::from("busy"));
+        let (_, mut paused) = claim_and_pause(&store, &objects, &path).await;
+        let guard = store.lock("writers").acquire().await.expect("acquires");
+        let mut claimed = guard.fence(&objects).claim(path.clone()).await.expect("claims");
+        for round in 0..30 {
+            claimed.put(round.to_string()).await.expect("puts");
+        }
+        assert_fenced(paused.put("late").await, guard.token());
+    }
+}
+
+#[tokio::test]
+async fn data_can_be_written_before_the_lock_is_held() {
+    let store = Store::builder("memory:///").prefix("locks").open().await.expect("opens");
+    let objects = store.objects();
+    let path = Path::from(format!("{}/part-1", store.prefix()));
+    objects.put_new(path.clone(), "rows").await.expect("is new");
+    let error = objects.put_new(path.clone(), "rows").await.expect_err("is refused");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    let read = objects.read(path).await.expect("reads").expect("is there");
+    assert_eq!((read.bytes().as_ref(), read.token()), (&b"rows"[..], None));
+}

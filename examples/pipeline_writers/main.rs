@@ -103,9 +103,9 @@ async fn place(options: &Options, directory: &TempDir) -> Result<Place, Error> {
     };
     let run = format!("pipeline-{:x}-{:x}", SystemClock.now().wall.micros(), std::process::id());
     // Says what is wrong with a URL before anybody is started.
-    leaselock::open(&store).await?;
+    let opened = leaselock::open(&store).await?;
     // A table's paths count from the store's root, a lock's from the prefix in its URL.
-    let root = store::prefix(&store)?.join(run.as_str()).join("table");
+    let root = opened.prefix().clone().join(run.as_str()).join("table");
     Ok(Place {
         store,
         locks: format!("{run}/locks"),

@@ -45,18 +45,16 @@ pub(crate) async fn append(
 }
 
 async fn attempt(table: &Table, batch: &Batch, tell: &impl Fn(Progress<'_>)) -> Result<(), Error> {
-    let guard = table.lock.acquire().await?;
-    tell(Progress::Acquired(guard.token()));
-    let fence = guard.fence(&table.objects);
-
-    // A file of its own, never changed. It does not count before the manifest says so.
-    match fence.put_new(table.layout.file(&batch.name), batch.bytes.clone()).await {
+    // A file of its own, never changed. It does not count before the manifest says so: no lock needed.
+    match table.objects.put_new(table.layout.file(&batch.name), batch.bytes.clone()).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {} // an earlier attempt's
         written => written?,
     }
 
+    let guard = table.lock.acquire().await?;
+    tell(Progress::Acquired(guard.token()));
     // From here on the store refuses whatever an earlier holder may still send.
-    let mut claimed = fence.claim(table.layout.manifest()).await?;
+    let mut claimed = guard.fence(&table.objects).claim(table.layout.manifest()).await?;
     let mut manifest = Manifest::parse(claimed.bytes())?;
     // An earlier attempt may have been committed, and only its answer lost.
     if manifest.add(batch) {

@@ -8,7 +8,7 @@ use super::conflict;
 use super::objects::Objects;
 use crate::error::Result;
 use crate::record::Mark;
-use crate::store::objects::{NewObject, Stored};
+use crate::store::objects::{Instead, NewObject, Stored};
 use crate::store::{Patience, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
 
@@ -51,7 +51,7 @@ impl<'a> Call<'a> {
         &self,
         expected: Option<&Version>,
         new: NewObject,
-    ) -> Result<Swap<Option<Stored>>> {
+    ) -> Result<Swap<Instead>> {
         let (store, path) = (Arc::clone(&self.objects.store), self.path.clone());
         let (expected, patience) = (expected.cloned(), self.patience);
         let work = async move { store.swap_object(&path, expected.as_ref(), &new, patience).await };

@@ -8,11 +8,11 @@ use object_store::{Attributes, UpdateVersion};
 
 use super::call::Call;
 use super::objects::Objects;
-use super::{fenced, refused, unconfirmed};
+use super::{fate_of, fenced, refused, unconfirmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::keeper::lost;
-use crate::protocol::fencing::{Claim, Fate, claim, fate, is_empty, next};
+use crate::protocol::fencing::{Claim, Fate, claim, is_empty, next};
 use crate::record::{MAX_MARKS, Mark, Stamp};
 use crate::store::objects::{NewObject, Stored};
 use crate::store::{Swap, Version};
@@ -93,7 +93,7 @@ impl Fence {
                 }
                 // Should it land later it changes nothing but the token.
                 Swap::Unknown(error) => return Err(error),
-                Swap::Conflict(now) => found = now,
+                Swap::Conflict(instead) => found = instead.now,
             }
             call.pause().await?;
         }
@@ -116,59 +116,37 @@ impl Fence {
             if let Some(by) = base.map(|stamp| stamp.token).filter(|token| *token > self.token()) {
                 return Err(fenced(&path, self.token(), by));
             }
-            let stamp = next(base, self.token(), call.mark());
+            let mark = call.mark();
+            let stamp = next(base, self.token(), mark);
             let attributes =
                 found.as_ref().map_or_else(|| self.attributes.clone(), |o| o.attributes.clone());
             let version = found.as_ref().map(|object| &object.version);
             let new = self.new_object(content.clone(), attributes, stamp.clone());
-            let now = match call.write(version, new).await? {
+            let instead = match call.write(version, new).await? {
                 Swap::Won { .. } => return Ok(()),
                 Swap::Unknown(error) => return Err(unconfirmed(&path, error)),
-                Swap::Conflict(now) => now,
+                Swap::Conflict(instead) => instead,
             };
-            match fate_of(&stamp, base, now.as_ref()) {
+            match fate_of(mark, base, &instead) {
                 Fate::Landed => return Ok(()),
                 Fate::Unknown => return Err(unconfirmed(&path, None)),
-                Fate::Refused => found = now,
+                Fate::Refused => found = instead.now,
             }
             call.pause().await?;
         }
     }
 
-    /// Writes an object that must not exist yet: an immutable data file. One write.
-    ///
-    /// A write whose answer was lost is recognised: it does not fail because it has succeeded.
+    /// Writes an object that must not exist yet, such as an immutable data file: as
+    /// [`Objects::put_new`], with the guard's token in its metadata.
     ///
     /// # Errors
-    /// [`AlreadyExists`](ErrorKind::AlreadyExists) when somebody else's object is there,
-    /// [`Unconfirmed`](ErrorKind::Unconfirmed) when it is not known whether it was written, and
-    /// errors of the store.
+    /// As [`Objects::put_new`].
     ///
     /// # Cancel safety
     /// A write that has begun is seen to its end; only its outcome goes unseen.
     pub async fn put_new(&self, path: impl Into<Path>, bytes: impl Into<Bytes>) -> Result<()> {
-        let path = self.objects.checked(path.into())?;
-        let call = Call::begin(&self.objects, &path).await?;
-        let new = NewObject {
-            content: bytes.into(),
-            attributes: self.attributes.clone(),
-            stamp: next(None, self.token(), call.mark()),
-            // It is never written again: nothing needs its ETag.
-            distinct: false,
-        };
-        let stamp = new.stamp.clone();
-        match call.write(None, new).await? {
-            Swap::Won { .. } => Ok(()),
-            Swap::Unknown(error) => Err(unconfirmed(&path, error)),
-            Swap::Conflict(found) => match fate_of(&stamp, None, found.as_ref()) {
-                Fate::Landed => Ok(()),
-                Fate::Unknown => Err(unconfirmed(&path, None)),
-                Fate::Refused => {
-                    let message = format!("{path} exists already");
-                    Err(Error::new(ErrorKind::AlreadyExists, message))
-                }
-            },
-        }
+        let (content, attributes) = (bytes.into(), self.attributes.clone());
+        self.objects.create(path.into(), content, attributes, self.token()).await
     }
 
     fn new_object(&self, content: Bytes, attributes: Attributes, stamp: Stamp) -> NewObject {
@@ -178,12 +156,6 @@ impl Fence {
     fn claimed(&self, path: Path, stored: Stored) -> Claimed {
         Claimed { fence: self.clone(), path, stored, doubts: Vec::new() }
     }
-}
-
-/// What became of the write with this stamp over `base`, if `found` is there now.
-fn fate_of(stamp: &Stamp, base: Option<&Stamp>, found: Option<&Stored>) -> Fate {
-    let found = found.and_then(|object| object.stamp.as_ref());
-    stamp.mark().map_or(Fate::Unknown, |mark| fate(mark, base, found))
 }
 
 fn internal() -> Error {
@@ -257,19 +229,19 @@ impl Claimed {
             // Should this future be dropped, the next call knows of it.
             self.doubts.insert(0, mark);
             self.doubts.truncate(MAX_MARKS);
-            let now = match call.write(Some(&self.stored.version), new).await {
+            let instead = match call.write(Some(&self.stored.version), new).await {
                 Ok(Swap::Won { version }) => {
                     self.settled(content, stamp, version);
                     return Ok(());
                 }
                 Ok(Swap::Unknown(error)) => return Err(unconfirmed(&path, error)),
-                Ok(Swap::Conflict(now)) => now,
+                Ok(Swap::Conflict(instead)) => instead,
                 Err(error) => {
                     self.doubts.remove(0);
                     return Err(error);
                 }
             };
-            match fate_of(&stamp, base.as_ref(), now.as_ref()) {
+            match fate_of(mark, base.as_ref(), &instead) {
                 Fate::Landed => {
                     // Superseded already: the version is gone, as the next write will be told.
                     let version = self.stored.version.clone();
@@ -279,7 +251,7 @@ impl Claimed {
                 Fate::Unknown => return Err(unconfirmed(&path, None)),
                 Fate::Refused => self.doubts.remove(0),
             };
-            match now {
+            match instead.now {
                 Some(own) if own.mark().is_some_and(|mark| self.doubts.contains(&mark)) => {
                     // What refused it is an earlier write of this claim: go on from there.
                     self.stored.stamp = own.stamp;

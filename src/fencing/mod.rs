@@ -37,9 +37,19 @@ pub use objects::{Object, Objects};
 use object_store::path::Path;
 
 use crate::error::{Error, ErrorKind};
-use crate::store::objects::Stored;
+use crate::protocol::fencing::{Fate, fate};
+use crate::record::{Mark, Stamp};
+use crate::store::objects::{Instead, Stored};
 use crate::telemetry;
 use crate::token::FencingToken;
+
+/// What became of the write `mark` over an object with the stamp `base`.
+fn fate_of(mark: Mark, base: Option<&Stamp>, instead: &Instead) -> Fate {
+    match fate(mark, base, instead.now.as_ref().and_then(|object| object.stamp.as_ref())) {
+        Fate::Unknown if instead.refused => Fate::Refused,
+        fate => fate,
+    }
+}
 
 /// The store holds a larger token than ours.
 fn fenced(path: &Path, ours: FencingToken, by_token: FencingToken) -> Error {

@@ -8,11 +8,11 @@ use object_store::Attributes;
 use object_store::path::Path;
 
 use super::call::Call;
-use super::unconfirmed;
+use super::{fate_of, unconfirmed};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
-use crate::protocol::fencing::{Fate, fate, is_empty, next};
+use crate::protocol::fencing::{Fate, is_empty, next};
 use crate::store::objects::{NewObject, Stored};
 use crate::store::{LockStore, Patience, Swap};
 use crate::token::FencingToken;
@@ -126,18 +126,61 @@ impl Objects {
                 distinct: self.pads(),
             };
             let version = found.as_ref().map(|object| &object.version);
-            let now = match call.write(version, new).await? {
+            let instead = match call.write(version, new).await? {
                 Swap::Won { .. } => return Ok(Some(content)),
                 Swap::Unknown(error) => return Err(unconfirmed(&path, error)),
-                Swap::Conflict(now) => now,
+                Swap::Conflict(instead) => instead,
             };
-            match fate(mark, base, now.as_ref().and_then(|object| object.stamp.as_ref())) {
+            match fate_of(mark, base, &instead) {
                 Fate::Landed => return Ok(Some(content)),
                 Fate::Unknown => return Err(unconfirmed(&path, None)),
                 Fate::Refused => {}
             }
             call.pause().await?;
-            found = now;
+            found = instead.now;
+        }
+    }
+
+    /// Writes an object that must not exist yet: an immutable data file, under a name that nobody
+    /// else uses. One write, and no lock needed.
+    ///
+    /// A write whose answer was lost is recognised: it does not fail because it has succeeded.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) when somebody else's object is there,
+    /// [`Unconfirmed`](ErrorKind::Unconfirmed) when it is not known whether it was written,
+    /// [`InvalidName`](ErrorKind::InvalidName) for a record of a lock, and errors of the store.
+    ///
+    /// # Cancel safety
+    /// A write that has begun is seen to its end; only its outcome goes unseen.
+    pub async fn put_new(&self, path: impl Into<Path>, bytes: impl Into<Bytes>) -> Result<()> {
+        self.create(path.into(), bytes.into(), Attributes::new(), FencingToken::ZERO).await
+    }
+
+    pub(super) async fn create(
+        &self,
+        path: Path,
+        content: Bytes,
+        attributes: Attributes,
+        token: FencingToken,
+    ) -> Result<()> {
+        let path = self.checked(path)?;
+        let call = Call::begin(self, &path).await?;
+        let mark = call.mark();
+        // It is never written again: nothing needs its ETag.
+        let stamp = next(None, token, mark);
+        let new = NewObject { content, attributes, stamp, distinct: false };
+        match call.write(None, new).await? {
+            Swap::Won { .. } => Ok(()),
+            Swap::Unknown(error) => Err(unconfirmed(&path, error)),
+            Swap::Conflict(instead) => match fate_of(mark, None, &instead) {
+                Fate::Landed => Ok(()),
+                Fate::Unknown => Err(unconfirmed(&path, None)),
+                Fate::Refused => {
+                    let message = format!("{path} exists already");
+                    Err(Error::new(ErrorKind::AlreadyExists, message))
+                }
+            },
         }
     }
 

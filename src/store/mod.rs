@@ -274,6 +274,7 @@ struct RecordWrite<'a> {
 
 impl ConditionalWrite for RecordWrite<'_> {
     type Found = Box<Read>;
+    type Conflict = Box<Read>;
 
     fn key(&self) -> &Path {
         self.key
@@ -301,6 +302,10 @@ impl ConditionalWrite for RecordWrite<'_> {
             }
             _ => Landed::Other,
         }
+    }
+
+    fn conflict(&self, found: Box<Read>, _refused: bool) -> Box<Read> {
+        found
     }
 }
 

@@ -33,6 +33,15 @@ pub(crate) struct Stored {
     pub(crate) version: Version,
 }
 
+/// What is there instead of what was to be written.
+#[derive(Debug)]
+pub(crate) struct Instead {
+    pub(crate) now: Option<Stored>,
+    /// It was not written for certain, whatever is there now: the store has refused it, and nothing
+    /// lies between here and there that might have sent it twice.
+    pub(crate) refused: bool,
+}
+
 /// An object to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct NewObject {
@@ -74,7 +83,7 @@ impl LockStore {
         expected: Option<&Version>,
         new: &NewObject,
         patience: Patience,
-    ) -> Result<Swap<Option<Stored>>> {
+    ) -> Result<Swap<Instead>> {
         let mut attributes = new.attributes.clone();
         for (name, value) in new.stamp.encode() {
             attributes.insert(Attribute::Metadata(name.into()), value.into());
@@ -116,6 +125,7 @@ struct ObjectWrite<'a> {
 
 impl ConditionalWrite for ObjectWrite<'_> {
     type Found = Option<Stored>;
+    type Conflict = Instead;
 
     fn key(&self) -> &Path {
         self.path
@@ -139,6 +149,10 @@ impl ConditionalWrite for ObjectWrite<'_> {
             (Some(object), Some(old)) if object.version.is(old) => Landed::NotYet,
             _ => Landed::Other,
         }
+    }
+
+    fn conflict(&self, now: Option<Stored>, refused: bool) -> Instead {
+        Instead { now, refused: refused && self.store.requests.is_direct() }
     }
 }
 

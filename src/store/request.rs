@@ -99,6 +99,11 @@ impl Requests {
         Self { objects, clock, observed: true, ours: true, credentials: Some(credentials) }
     }
 
+    /// Whether nothing lies between here and the store that might send a request twice.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.ours && !self.observed
+    }
+
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
     }
@@ -288,6 +293,11 @@ impl Failure {
             Self::Denied { applied_before, .. } => *applied_before,
             _ => true,
         }
+    }
+
+    /// Whether the store has clearly refused the condition.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
     }
 
     /// Whether even the answer is missing or says nothing.

@@ -15,14 +15,14 @@ use crate::wait::{Backoff, RETRYING};
 
 /// How a write ended that may have been applied.
 #[derive(Debug)]
-pub(crate) enum Swap<Found> {
+pub(crate) enum Swap<Conflict> {
     /// It landed, at the first attempt or a later one: whoever wrote it counts from before the first.
     Won {
         /// What it is called now.
         version: Version,
     },
     /// It is not what is there: this is.
-    Conflict(Found),
+    Conflict(Conflict),
     /// Not known, and it may still land.
     Unknown(Error),
 }
@@ -42,6 +42,8 @@ pub(crate) struct Patience {
 pub(super) trait ConditionalWrite: Sync {
     /// What a read of its place finds.
     type Found: Send;
+    /// What is told of a write that something else is there instead of.
+    type Conflict;
 
     /// Its place.
     fn key(&self) -> &Path;
@@ -54,6 +56,10 @@ pub(super) trait ConditionalWrite: Sync {
 
     /// Whose write was found.
     fn recognise(&self, found: &Self::Found) -> Landed;
+
+    /// Something else was found. `refused` when the store has refused every copy that was sent, as
+    /// far as this process can know.
+    fn conflict(&self, found: Self::Found, refused: bool) -> Self::Conflict;
 }
 
 /// Whose write is there.
@@ -79,11 +85,13 @@ pub(super) async fn see_through<W: ConditionalWrite>(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Randomness>,
     patience: Patience,
-) -> Result<Swap<W::Found>> {
+) -> Result<Swap<W::Conflict>> {
     let key = write.key();
     let mut pauses = Pauses::new(clock, rng, patience);
     // Set once an attempt may have reached the store.
     let mut doubt = false;
+    // Unset once an attempt has been answered by anything but a refusal.
+    let mut refused = true;
     for attempt in 1.. {
         let failure = match write.put(patience.request).await {
             Ok(version) => return Ok(Swap::Won { version }),
@@ -91,6 +99,7 @@ pub(super) async fn see_through<W: ConditionalWrite>(
         };
         tracing::debug!(%key, attempt, ?failure, "a write was not acknowledged");
         doubt |= failure.may_have_been_applied();
+        refused &= failure.is_refusal() || !failure.may_have_been_applied();
         let unclear = failure.is_unclear();
         let last = attempt >= patience.attempts;
         if !doubt {
@@ -114,7 +123,7 @@ pub(super) async fn see_through<W: ConditionalWrite>(
                     if unclear {
                         telemetry::ambiguity_resolved("lost");
                     }
-                    return Ok(Swap::Conflict(found));
+                    return Ok(Swap::Conflict(write.conflict(found, refused)));
                 }
                 Landed::NotYet => {}
             },

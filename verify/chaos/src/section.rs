@@ -128,6 +128,8 @@ pub(crate) struct Section {
     /// When work ended, by runs whose wrappers have not, and when the last entries were.
     left: BTreeMap<usize, Instant>,
     entries: VecDeque<(u64, Instant)>,
+    /// The end of the last work that is known to be recorded.
+    done: Option<(usize, Instant)>,
     history: History,
     pub(crate) seen: Seen,
 }
@@ -190,6 +192,7 @@ impl Section {
         if self.entries.len() > ENTRIES {
             self.entries.pop_front();
         }
+        self.check_done();
         self.history.acquired(user, Some(token));
         self.inside.insert(user, Inside { token, over: false });
         self.seen.acquisitions += 1;
@@ -279,18 +282,27 @@ impl Section {
             self.seen.already_done += 1;
             return false;
         };
-        let Some(retention) = self.retention else { return true };
-        self.seen.recorded += 1;
-        let mut after =
-            self.entries.iter().map(|(token, at)| (*token, at.saturating_duration_since(left)));
+        if self.retention.is_some() {
+            self.seen.recorded += 1;
+            self.done = Some((user, left));
+            self.check_done();
+        }
+        true
+    }
+
+    /// Nobody may have entered while the last result was kept.
+    fn check_done(&mut self) {
+        let (Some(retention), Some((user, left))) = (self.retention, self.done) else { return };
+        let entries = self.entries.iter();
+        let mut after = entries.map(|(token, at)| (*token, at.saturating_duration_since(left)));
         let early = after.find(|(_, after)| !after.is_zero() && *after < retention);
         if let Some((token, after)) = early.filter(|_| !self.before_loss.contains(&user)) {
             self.violation(format!(
                 "token {token} entered {after:?} after {user} had ended work that is kept as done \
                  for {retention:?}"
             ));
+            self.done = None;
         }
-        true
     }
 
     /// It is alive, but cannot rely on the lock any more.
@@ -396,13 +408,23 @@ mod tests {
     #[test]
     fn nobody_enters_while_a_result_is_kept() {
         let second = Duration::from_secs(1);
-        for (after, violations) in [(second, 1), (second * 3, 0)] {
+        for (after, told_late, violations) in
+            [(second, false, 1), (second, true, 1), (second * 3, false, 0), (second * 3, true, 0)]
+        {
             let mut section = two_begin().run_once(second * 2);
             assert_eq!(enter(&mut section, 1, 10, &Known::default()), Verdict::Accepted);
             let left = clock::now() + second;
             section.leaves(1, left);
-            section.enter(2, 11, &Known::default(), None, left + after);
+            let is_next = |section: &mut Section| {
+                section.enter(2, 11, &Known::default(), None, left + after);
+            };
+            if told_late {
+                is_next(&mut section);
+            }
             assert!(section.succeeded(1));
+            if !told_late {
+                is_next(&mut section);
+            }
             assert!(!section.succeeded(1), "it has not worked again");
             assert_eq!(section.seen.violations.len(), violations, "{after:?}");
             assert_eq!((section.seen.recorded, section.seen.already_done), (1, 1));
