@@ -102,8 +102,8 @@ impl Fence {
     /// Claims an object and writes it without asking what was there: one read, one write.
     ///
     /// # Errors
-    /// As [`claim`](Self::claim), and [`Unconfirmed`](ErrorKind::Unconfirmed) when it is not known
-    /// whether it was written.
+    /// As [`claim`](Self::claim), but the guard is not asked; and
+    /// [`Unconfirmed`](ErrorKind::Unconfirmed) when it is not known whether it was written.
     ///
     /// # Cancel safety
     /// A write that has begun is seen to its end; only its outcome goes unseen.
@@ -150,7 +150,7 @@ impl Fence {
     }
 
     fn new_object(&self, content: Bytes, attributes: Attributes, stamp: Stamp) -> NewObject {
-        NewObject { content, attributes, stamp, distinct: self.objects.pads() }
+        NewObject { content, attributes, stamp, pad: !self.objects.distinct_e_tags }
     }
 
     fn claimed(&self, path: Path, stored: Stored) -> Claimed {

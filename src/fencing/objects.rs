@@ -48,12 +48,12 @@ pub struct Objects {
     pub(super) store: Arc<LockStore>,
     pub(super) patience: Duration,
     /// Whether bodies need nothing to be told apart.
-    distinct: bool,
+    pub(super) distinct_e_tags: bool,
 }
 
 impl Objects {
     pub(crate) fn new(client: Arc<Client>, store: Arc<LockStore>) -> Self {
-        Self { client, store, patience: PATIENCE, distinct: false }
+        Self { client, store, patience: PATIENCE, distinct_e_tags: false }
     }
 
     /// How long a call tries when the store does not answer or others write, too: 60 s unless
@@ -70,7 +70,7 @@ impl Objects {
     /// through.
     #[must_use]
     pub fn distinct_e_tags(mut self, yes: bool) -> Self {
-        self.distinct = yes;
+        self.distinct_e_tags = yes;
         self
     }
 
@@ -123,7 +123,7 @@ impl Objects {
                 content: content.clone(),
                 attributes: found.as_ref().map(|o| o.attributes.clone()).unwrap_or_default(),
                 stamp: next(base, FencingToken::ZERO, mark),
-                distinct: self.pads(),
+                pad: !self.distinct_e_tags,
             };
             let version = found.as_ref().map(|object| &object.version);
             let instead = match call.write(version, new).await? {
@@ -169,7 +169,7 @@ impl Objects {
         let mark = call.mark();
         // It is never written again: nothing needs its ETag.
         let stamp = next(None, token, mark);
-        let new = NewObject { content, attributes, stamp, distinct: false };
+        let new = NewObject { content, attributes, stamp, pad: false };
         match call.write(None, new).await? {
             Swap::Won { .. } => Ok(()),
             Swap::Unknown(error) => Err(unconfirmed(&path, error)),
@@ -190,11 +190,6 @@ impl Objects {
             until: self.store.clock().now().boot.plus(self.patience),
             attempts: u32::MAX,
         }
-    }
-
-    /// Whether bodies are padded where the store needs it.
-    pub(super) fn pads(&self) -> bool {
-        !self.distinct
     }
 
     /// The path, if an object of the user's can be there.

@@ -48,8 +48,8 @@ pub(crate) struct NewObject {
     pub(crate) content: Bytes,
     pub(crate) attributes: Attributes,
     pub(crate) stamp: Stamp,
-    /// Whether its ETag has to differ from that of every other body.
-    pub(crate) distinct: bool,
+    /// Whether it is padded on a store whose ETags are digests, to be unlike every other.
+    pub(crate) pad: bool,
 }
 
 impl LockStore {
@@ -89,7 +89,7 @@ impl LockStore {
             attributes.insert(Attribute::Metadata(name.into()), value.into());
         }
         let mark = new.stamp.mark();
-        let body = match mark.filter(|_| new.distinct && self.e_tags == ETags::OfBodies) {
+        let body = match mark.filter(|_| new.pad && self.e_tags == ETags::OfBodies) {
             Some(mark) => [&new.content[..], &padding(mark)].concat().into(),
             None => new.content.clone(),
         };

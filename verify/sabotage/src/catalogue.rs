@@ -302,8 +302,8 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a claim changes nothing but metadata where ETags are digests of bodies",
         &[edit(
             "src/store/objects.rs",
-            "mark.filter(|_| new.distinct && self.e_tags == ETags::OfBodies)",
-            "mark.filter(|_| false && new.distinct && self.e_tags == ETags::OfBodies)",
+            "mark.filter(|_| new.pad && self.e_tags == ETags::OfBodies)",
+            "mark.filter(|_| false && new.pad && self.e_tags == ETags::OfBodies)",
         )],
     ),
     library(
