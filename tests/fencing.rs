@@ -180,6 +180,8 @@ async fn attributes_of_the_users_stay(place: Place) {
 
     let generations = Generations::on(&store, store.objects()).await;
     let mut claimed = generations.new.claim(path.clone()).await.expect("claims");
+    assert_eq!(claimed.path(), &path);
+    assert_eq!(kept(claimed.attributes()), kept(&of_the_user));
     claimed.put("a,b\n1,2\n").await.expect("puts");
     let read = generations.objects.read(path.clone()).await.expect("is there").expect("is there");
     assert_eq!(kept(read.attributes()), kept(&of_the_user));
@@ -530,6 +532,26 @@ async fn an_outage_ends_with_an_honest_error_and_the_claim_goes_on_after_it() {
         objects.read("x").await.expect_err("is refused")
     };
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+}
+
+#[tokio::test]
+async fn an_update_that_is_always_overtaken_ends_with_its_patience() {
+    let bench = Bench::new().await;
+    let objects = bench.objects.clone().patience(Duration::from_millis(500));
+    let (path, mut calls) = (Path::from("x"), 0_u32);
+    let error = objects
+        .update(path.clone(), |_| {
+            calls += 1;
+            let others = bench.inner.put(&path, calls.to_string().into());
+            futures::executor::block_on(others).expect("is written");
+            Some("mine")
+        })
+        .await
+        .expect_err("is refused");
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert!((2..100).contains(&calls), "it pauses between its rounds: {calls}");
+    let there = content(&bench.others(), &path).await.expect("is there");
+    assert_eq!(text(&there), calls.to_string());
 }
 
 /// Two tasks of one holder have one token: neither may clobber the other.
