@@ -578,6 +578,8 @@ async fn bodies_are_padded_only_where_they_must_be() {
     let unknown = store.objects_on(Arc::clone(&raw));
     guard.fence(&unknown).put_fenced("padded", "content").await.expect("puts");
     assert_eq!(length("padded").await, 7 + 64);
+    unknown.update("updated", |_| Some("content")).await.expect("updates");
+    assert_eq!(length("updated").await, 7 + 64);
     let distinct = unknown.clone().distinct_e_tags(true);
     guard.fence(&distinct).put_fenced("plain", "content").await.expect("puts");
     assert_eq!(length("plain").await, 7);

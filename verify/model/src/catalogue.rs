@@ -1,6 +1,8 @@
 //! Which configurations are checked, and which sabotage is found in which of them.
 
-use crate::config::{Config, FAST, FINE_TICK, LONGER_TICK, Rules, SLOW, Sabotage};
+use std::time::Duration;
+
+use crate::config::{Config, ENDS_ALL, FAST, FINE_TICK, LONGER_TICK, Once, Rules, SLOW, Sabotage};
 use crate::fence::{FenceSabotage, Fenced};
 
 /// A configuration that holds, with the number of its states.
@@ -15,6 +17,11 @@ pub(crate) struct Entry {
 }
 
 const STORE_CLOCK: Rules = Rules { observation: false, store_clock: true };
+/// A result that stands for ever.
+const KEPT: Option<Once> = Some(Once { retention: None });
+/// One that stands for a little more than a tick. Without its margin the store's clock would tell
+/// that it is past after one.
+const KEPT_A_WHILE: Option<Once> = Some(Once { retention: Some(Duration::from_secs(10)) });
 const BOTH: Rules = Rules { observation: true, store_clock: true };
 
 /// A world of fenced objects that holds, with the number of its states.
@@ -72,6 +79,8 @@ pub(crate) fn configurations() -> Vec<Entry> {
     let base = Config::default();
     let again = Config { acquisitions: 2, ..base.clone() };
     let third = Config { rates: vec![SLOW, FAST, FAST], writes: 1, ..base.clone() };
+    let once = Config { once: KEPT, ..base.clone() };
+    let for_a_while = Config { once: KEPT_A_WHILE, rules: STORE_CLOCK, ..base.clone() };
     let quick = |name, states, config| Entry { name, config, states, deep: false };
     let deep = |name, states, config| Entry { name, config, states, deep: true };
     vec![
@@ -85,6 +94,21 @@ pub(crate) fn configurations() -> Vec<Entry> {
         quick("a deletion", 2_575_190, Config { deletions: 1, ..base.clone() }),
         quick("slow reads", 2_390_369, Config { slow_reads: true, ..base.clone() }),
         quick("three processes", 1_597_224, third),
+        quick("once: a result", 1_274_521, once.clone()),
+        quick(
+            "once: a result for a while",
+            1_088_270,
+            Config { tick: ENDS_ALL, ..for_a_while.clone() },
+        ),
+        quick(
+            "once: renewals, alone",
+            173_729,
+            Config { rates: vec![SLOW], writes: 5, ..once.clone() },
+        ),
+        deep("once: nearly past", 3_074_053, for_a_while),
+        deep("once: a crash", 1_450_598, Config { crashes: 1, ..once.clone() }),
+        deep("once: a break", 3_831_398, Config { breaks: 1, ..once.clone() }),
+        deep("once: asked for again", 9_631_701, Config { acquisitions: 2, ..once }),
         deep("a write sent twice", 3_654_259, Config { duplicates: 1, ..base.clone() }),
         deep("acquired again", 8_721_847, again.clone()),
         deep("crash and return", 20_287_402, Config { crashes: 1, ..again }),
@@ -95,6 +119,7 @@ pub(crate) fn configurations() -> Vec<Entry> {
 pub(crate) fn sabotages() -> Vec<(&'static str, Config)> {
     use Sabotage as S;
     let base = Config::default();
+    let once = Config { once: KEPT, ..base.clone() };
     let with = |sabotage, config: Config| Config { sabotage: Some(sabotage), ..config };
     vec![
         ("no read-back on conflict", with(S::NoReadBack, base.clone())),
@@ -134,5 +159,23 @@ pub(crate) fn sabotages() -> Vec<(&'static str, Config)> {
         ("extended without an answer", with(S::ExtendedWithoutAnswer, base.clone())),
         ("first write forgotten", with(S::FirstWriteForgotten, base.clone())),
         ("identity kept", with(S::IdentityKept, base.clone())),
+        (
+            "once: result of anybody",
+            with(S::ResultOfAnybody, Config { writes: 3, breaks: 1, ..once.clone() }),
+        ),
+        ("once: result ignored", with(S::ResultIgnored, once.clone())),
+        ("once: refused result believed", with(S::RefusedResultBelieved, once.clone())),
+        ("once: unknown result denied", with(S::UnknownResultDenied, once.clone())),
+        (
+            "once: belief until it is recorded",
+            with(S::BeliefUntilReleaseAcknowledged, once.clone()),
+        ),
+        (
+            "once: no retention margin",
+            with(
+                S::NoRetentionMargin,
+                Config { once: KEPT_A_WHILE, rules: STORE_CLOCK, ..base.clone() },
+            ),
+        ),
     ]
 }

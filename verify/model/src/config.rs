@@ -25,8 +25,18 @@ pub(crate) struct Config {
     pub(crate) duplicates: u8,
     /// Whether the answer to a read may come later than the store gave it.
     pub(crate) slow_reads: bool,
+    /// Whether the record is that of work that is run once.
+    pub(crate) once: Option<Once>,
     /// What has been broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// Work that is run once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Once {
+    /// For how long its result stands; for ever without. Only counted where the store's clock is
+    /// used, and no longer than a lease and the margin of that clock.
+    pub(crate) retention: Option<Duration>,
 }
 
 /// The rules that allow a takeover: see [`leaselock::protocol::expiry::Rule`].
@@ -79,6 +89,16 @@ pub(crate) enum Sabotage {
     FirstWriteForgotten,
     /// An acquisition that may have been in the record and put out goes on under the same id.
     IdentityKept,
+    /// A result is recorded whoever runs the work by now.
+    ResultOfAnybody,
+    /// Work is run again although its result is on record.
+    ResultIgnored,
+    /// A refusal to record a result is believed.
+    RefusedResultBelieved,
+    /// A result that may yet be recorded is said not to be.
+    UnknownResultDenied,
+    /// A result is past to the second of the store's clock.
+    NoRetentionMargin,
 }
 
 /// The lease's duration in the model.
@@ -93,6 +113,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(9_500);
 /// With this one a holder without its margin would rely on its lease by the slow clock (9.4 s of
 /// 10 s) when a contender says that it is over by the fast one (10.6 s of 10.25 s).
 pub(crate) const LONGER_TICK: Duration = Duration::from_millis(10_000);
+/// With this one every lease and every result that is kept for a while ends within one tick, by all
+/// clocks.
+pub(crate) const ENDS_ALL: Duration = Duration::from_millis(14_500);
 /// Half of [`TICK`]: renewals in the middle of a lease.
 pub(crate) const FINE_TICK: Duration = Duration::from_millis(4_750);
 
@@ -109,6 +132,7 @@ impl Default for Config {
             deletions: 0,
             duplicates: 0,
             slow_reads: false,
+            once: None,
             sabotage: None,
         }
     }
@@ -123,6 +147,12 @@ impl Config {
     /// What a process's clock shows after so many ticks.
     pub(crate) fn elapsed(&self, process: usize, ticks: u8) -> Duration {
         (self.tick * u32::from(ticks)) * self.rates[process] / 1_000_000
+    }
+
+    /// Whether a result that has been on record for so many ticks may have been taken off.
+    pub(crate) fn is_past(&self, ticks: u8) -> bool {
+        let retention = self.once.and_then(|once| once.retention);
+        retention.is_some_and(|retention| self.tick * u32::from(ticks) >= retention)
     }
 
     /// The age from which on an age changes no decision any more.

@@ -10,8 +10,9 @@ use leaselock::protocol::expiry::{
     Evidence, Observations, Rule, StoreTime, contender_wait, remaining,
 };
 use leaselock::protocol::lock::{self, Acquire, AcquireDecision, Gone, HolderDecision, Own};
+use leaselock::protocol::once::{self, Finish};
 use leaselock::record::{Kind, Record};
-use leaselock::{FencingToken, HolderId, Nonce, Owner};
+use leaselock::{FencingToken, HolderId, Nonce, Owner, Payload};
 
 use crate::config::{Config, Sabotage, TTL};
 use crate::state::{Age, Entry, Holding, Id, Memory, Rec, Seen, Token, View};
@@ -36,6 +37,8 @@ pub(crate) enum Decision {
         takeover: Option<Rule>,
     },
     Ours,
+    /// The work is done; this run's result is on record.
+    Done(Id),
     Wait,
 }
 
@@ -66,7 +69,7 @@ pub(crate) fn acquire(
         None => memory.highest.max(start),
     };
     let intent = Acquire {
-        kind: Kind::Lock,
+        kind: if config.once.is_some() { Kind::Once } else { Kind::Lock },
         id: holder(id),
         ttl: TTL,
         owner: Owner::default(),
@@ -74,13 +77,21 @@ pub(crate) fn acquire(
         nonce: Nonce::from_random(u128::from(nonce)),
         above: token(above),
     };
-    let found = view.found.map(record);
+    let mut found = view.found.map(record);
+    if let Some(found) = &mut found {
+        found.done = found.done.take().filter(|_| !config.has(Sabotage::ResultIgnored));
+        if let Some(done) = &mut found.done {
+            done.retention = config.once.and_then(|once| once.retention);
+        }
+    }
     match lock::acquire(found.as_ref(), &evidence, &intent) {
         AcquireDecision::Write { record, takeover } => {
             Decision::Write { rec: rec(&record, nonce, &[id]), takeover }
         }
         AcquireDecision::Ours => Decision::Ours,
-        AcquireDecision::Done => unreachable!("a lock has no result"),
+        AcquireDecision::Done => {
+            Decision::Done(view.found.and_then(|rec| rec.done).expect("a result is there"))
+        }
         AcquireDecision::HeldUntil(_) => Decision::Wait,
     }
 }
@@ -89,8 +100,10 @@ pub(crate) fn acquire(
 /// what the rule allows for.
 fn store_time(config: &Config, process: usize, view: &View) -> StoreTime {
     let exaggerated = STORE_MARGIN - Duration::from_micros(1);
-    let margin =
-        if config.has(Sabotage::NoStoreClockMargin) { Duration::ZERO } else { STORE_MARGIN };
+    let done = view.found.is_some_and(|rec| rec.done.is_some());
+    let trusted = config.has(Sabotage::NoStoreClockMargin)
+        || (done && config.has(Sabotage::NoRetentionMargin));
+    let margin = if trusted { Duration::ZERO } else { STORE_MARGIN };
     StoreTime {
         at_least: WALL.plus(config.tick * u32::from(view.stamp) + exaggerated),
         at: ago(config, process, view.age),
@@ -143,6 +156,8 @@ pub(crate) fn is_alive(config: &Config, process: usize, age: Age) -> bool {
 pub(crate) enum Found {
     StillMine(Rec),
     Gone,
+    /// Its result was recorded.
+    Finished,
     /// It takes its own renewals for somebody else's.
     Cloned,
 }
@@ -161,6 +176,36 @@ pub(crate) fn release(holding: &Holding, nonce: crate::state::Nonce) -> Found {
     found(lock::release(&record(holding.rec), own, None, nonce_of, WALL), nonce, holding.id)
 }
 
+/// Asks [`once::finish`]. `recorded`: whether the history says that this run has finished.
+pub(crate) fn finish(
+    config: &Config,
+    holding: &Holding,
+    recorded: bool,
+    nonce: crate::state::Nonce,
+) -> Found {
+    let mut own = own(holding);
+    if let Some(entry) = holding.rec.entry
+        && config.has(Sabotage::ResultOfAnybody)
+    {
+        own.id = holder(entry.id);
+        own.renewals = u64::from(entry.renewals);
+    }
+    let mut record = record(holding.rec);
+    if recorded {
+        record.history.clone_from(&finished().history);
+        record.history[0].id = holder(holding.id);
+    }
+    let retention = config.once.and_then(|once| once.retention);
+    let finish = Finish { result: result(holding.id), retention };
+    let nonce_of = Nonce::from_random(u128::from(nonce));
+    found(once::finish(&record, own, &finish, nonce_of, WALL), nonce, holding.id)
+}
+
+/// What a run leaves behind: who it was.
+fn result(id: Id) -> Payload {
+    Payload::from_json_str(&id.to_string()).expect("a number is JSON")
+}
+
 fn own(holding: &Holding) -> Own {
     Own {
         id: holder(holding.id),
@@ -173,6 +218,7 @@ fn found(decision: HolderDecision, nonce: crate::state::Nonce, id: Id) -> Found 
     match decision {
         HolderDecision::Write(record) => Found::StillMine(rec(&record, nonce, &[id])),
         HolderDecision::Gone(Gone::Cloned) => Found::Cloned,
+        HolderDecision::Gone(Gone::Finished) => Found::Finished,
         HolderDecision::Gone(_) => Found::Gone,
     }
 }
@@ -197,6 +243,11 @@ fn record(rec: Rec) -> Record {
         Some(entry) => containing(entry),
         None => Record::free(token(rec.token), Nonce::from_random(0)),
     };
+    record.done = rec.done.map(|id| {
+        let mut done = finished().done.clone().expect("a run has finished");
+        done.result = result(id);
+        done
+    });
     record.token = token(rec.token);
     record.nonce = Nonce::from_random(u128::from(rec.nonce));
     record
@@ -230,6 +281,20 @@ fn containing(entry: Entry) -> Record {
     record
 }
 
+/// A record with a result, made by the protocol itself.
+fn finished() -> &'static Record {
+    static TEMPLATE: OnceLock<Record> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let running = containing(Entry { id: 0, token: 1, renewals: 0 });
+        let own = Own { id: holder(0), renewals: 0, unresolved: false };
+        let finish = Finish { result: result(0), retention: None };
+        match once::finish(&running, own, &finish, Nonce::from_random(0), WALL) {
+            HolderDecision::Write(record) => *record,
+            HolderDecision::Gone(gone) => unreachable!("it holds the record: {gone:?}"),
+        }
+    })
+}
+
 /// The record as the model keeps it. `ids` are those that may be in it.
 fn rec(record: &Record, nonce: crate::state::Nonce, ids: &[Id]) -> Rec {
     let small = |number: u64| u8::try_from(number).expect("the model's numbers are small");
@@ -238,8 +303,10 @@ fn rec(record: &Record, nonce: crate::state::Nonce, ids: &[Id]) -> Rec {
         token: small(lease.token.get()),
         renewals: small(lease.renewals),
     });
+    let done = record.done.as_ref();
+    let done = done.map(|done| done.result.deserialize().expect("a result says whose it is"));
     assert_eq!(record.nonce, Nonce::from_random(u128::from(nonce)), "every write has its nonce");
-    Rec { token: small(record.token.get()), nonce, serial: nonce, entry }
+    Rec { token: small(record.token.get()), nonce, serial: nonce, entry, done }
 }
 
 fn holder(id: Id) -> HolderId {

@@ -55,6 +55,7 @@ impl World {
 
     /// The answer to a write is received, or waited for no longer.
     pub(crate) fn receive(&self, state: &mut State, process: usize) {
+        let finishing = state.processes[process].is_finishing();
         let Some(write) = state.processes[process].write() else { return };
         match write.stage {
             Stage::Acknowledged => self.swapped(state, process, Swapped::Won),
@@ -62,6 +63,9 @@ impl World {
             Stage::Unclear if self.config.has(Sabotage::NoReadBack) => {
                 let object = state.object;
                 self.conflict(state, process, object);
+            }
+            Stage::Unclear if finishing && self.config.has(Sabotage::RefusedResultBelieved) => {
+                self.swapped(state, process, Swapped::NotApplied);
             }
             Stage::Unclear | Stage::Waiting => write.stage = Stage::ReadingBack,
             Stage::ReadingBack => {}
@@ -72,10 +76,14 @@ impl World {
     pub(crate) fn read_back(&self, state: &mut State, process: usize, then: Then) {
         let object = state.object;
         let sends_again = self.may_send_again(state, process);
+        let finishing = state.processes[process].is_finishing();
         let Some(write) = state.processes[process].write() else { return };
         let landed = object.is_some_and(|object| object.rec.nonce == write.put.rec.nonce);
         if landed && !write.put.delete {
             self.witness.note(Event::FoundLanded);
+            if finishing {
+                self.witness.note(Event::ResultFoundLanded);
+            }
             return self.swapped(state, process, Swapped::Won);
         }
         let version = object.map(|object| self.version(&object.rec));
@@ -99,7 +107,9 @@ impl World {
         let this = &state.processes[process];
         let limit = match &this.role {
             Role::Contending(_) => ATTEMPTS,
-            Role::Holding(Holding { doing: Keep::Releasing(_), .. }) => u8::MAX,
+            Role::Holding(Holding { doing: Keep::Releasing(_) | Keep::Finishing(_), .. }) => {
+                u8::MAX
+            }
             _ => 1,
         };
         this.writes > 0 && this.waiting_for().is_some_and(|write| write.sent < limit)
@@ -125,6 +135,9 @@ impl World {
             Role::Contending(_) => self.acquisition_swapped(state, process, swapped),
             Role::Holding(Holding { doing: Keep::Renewing(_), .. }) => {
                 self.renewal_swapped(state, process, swapped);
+            }
+            Role::Holding(Holding { doing: Keep::Finishing(_), .. }) => {
+                self.finish_swapped(state, process, swapped);
             }
             Role::Holding(_) => self.release_swapped(state, process, swapped),
             Role::Shutting(_) => self.door_swapped(state, process, swapped),

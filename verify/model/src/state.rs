@@ -29,6 +29,8 @@ pub(crate) struct Rec {
     /// do not look at it: the store does.
     pub(crate) serial: Nonce,
     pub(crate) entry: Option<Entry>,
+    /// The result of work that is run once: whose it is.
+    pub(crate) done: Option<Id>,
 }
 
 /// What names one write of the object.
@@ -192,6 +194,8 @@ pub(crate) enum Keep {
     Resting,
     Renewing(Write),
     Releasing(Write),
+    /// Recording the result of its run.
+    Finishing(Write),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -231,6 +235,10 @@ pub(crate) struct Past {
     /// Holders to whom exclusion is not promised any more: somebody broke their lease or deleted
     /// the record.
     pub(crate) overridden: Ids,
+    /// Runs whose result has been on record.
+    pub(crate) recorded: Ids,
+    /// Runs that were told that theirs is not.
+    pub(crate) refused: Ids,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -247,6 +255,14 @@ pub(crate) enum Violation {
     MistookItself,
     /// A process finds itself in the record and does not know why.
     Bewildered,
+    /// A result was taken off the record before its time.
+    ResultTakenOff,
+    /// A result was recorded by a run that did not hold the record.
+    ResultOfAnother,
+    /// A run was told that its result is on record, and it is not.
+    ResultMissing,
+    /// Somebody was told of a result that is not the one on record.
+    ToldAnother,
 }
 
 /// A set of acquisitions.
@@ -268,6 +284,16 @@ impl Ids {
     pub(crate) fn has(self, id: Id) -> bool {
         self.0 & Self::bit(id) != 0
     }
+
+    /// Whether one is in both.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// How many there are.
+    pub(crate) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
 }
 
 impl Write {
@@ -283,7 +309,7 @@ impl Process {
         match &mut self.role {
             Role::Contending(Contending { doing: Contend::Writing(write), .. })
             | Role::Holding(Holding {
-                doing: Keep::Renewing(write) | Keep::Releasing(write),
+                doing: Keep::Renewing(write) | Keep::Releasing(write) | Keep::Finishing(write),
                 ..
             })
             | Role::Shutting(Shutting { write: Some(write), .. }) => Some(write),
@@ -296,11 +322,16 @@ impl Process {
         match &self.role {
             Role::Contending(Contending { doing: Contend::Writing(write), .. })
             | Role::Holding(Holding {
-                doing: Keep::Renewing(write) | Keep::Releasing(write),
+                doing: Keep::Renewing(write) | Keep::Releasing(write) | Keep::Finishing(write),
                 ..
             })
             | Role::Shutting(Shutting { write: Some(write), .. }) => Some(write),
             _ => None,
         }
+    }
+
+    /// Whether it is recording a result.
+    pub(crate) fn is_finishing(&self) -> bool {
+        matches!(self.role, Role::Holding(Holding { doing: Keep::Finishing(_), .. }))
     }
 }

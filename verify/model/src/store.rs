@@ -3,7 +3,8 @@
 use crate::config::Sabotage;
 use crate::decisions;
 use crate::state::{
-    Contend, Contending, OPERATOR, Object, Process, Put, Request, Role, Stage, State, Violation,
+    Contend, Contending, Id, OPERATOR, Object, Process, Put, Rec, Request, Role, Stage, State,
+    Violation,
 };
 use crate::witness::Event;
 use crate::world::World;
@@ -42,7 +43,46 @@ impl World {
             }
         }
         state.past.top = state.past.top.max(rec.token);
+        if self.config.once.is_some() {
+            self.note_result(state, before, rec);
+        }
         true
+    }
+
+    /// What a write does to the result of work that is run once.
+    fn note_result(&self, state: &mut State, before: Option<Object>, rec: Rec) {
+        let Some(old) = before else { return };
+        if old.rec.done.is_some() && old.rec.done != rec.done {
+            if self.config.is_past(old.age) {
+                self.witness.note(Event::ResultPast);
+            } else {
+                state.past.violation = Some(Violation::ResultTakenOff);
+            }
+        }
+        if let Some(new) = rec.done.filter(|new| old.rec.done != Some(*new)) {
+            self.witness.note(Event::Recorded);
+            state.past.recorded.insert(new);
+            if old.rec.entry.is_none_or(|entry| entry.id != new) {
+                state.past.violation = Some(Violation::ResultOfAnother);
+            }
+        }
+        if let Some(new) = rec.entry {
+            // Whoever remembers to have freed the record had a run that failed.
+            let mut others = state.processes.iter().enumerate();
+            let failed = others.any(|(number, other)| {
+                number != usize::from(new.id >> 4) && other.memory.freed == Some(old.rec)
+            });
+            if failed {
+                self.witness.note(Event::Retried);
+            }
+        }
+    }
+
+    /// Whether this run's result is on record; or has been, where results are kept for a time only.
+    pub(crate) fn is_on_record(&self, state: &State, id: Id) -> bool {
+        let for_ever = self.config.once.is_none_or(|once| once.retention.is_none());
+        let now = state.object.and_then(|object| object.rec.done) == Some(id);
+        now || (!for_ever && state.past.recorded.has(id))
     }
 
     /// A write reaches the store.

@@ -25,11 +25,19 @@ pub(crate) enum Event {
     Broken,
     Deleted,
     Crashed,
+    Recorded,
+    ResultFoundLanded,
+    ResultRemembered,
+    ResultRefused,
+    ResultRedone,
+    ResultPast,
+    ToldDone,
+    Retried,
 }
 
 impl Event {
     /// All, with what they mean.
-    pub(crate) const ALL: [(Self, &'static str); 19] = [
+    pub(crate) const ALL: [(Self, &'static str); 27] = [
         (Self::Acquired, "acquired"),
         (Self::Released, "released"),
         (Self::Renewed, "renewed"),
@@ -49,6 +57,14 @@ impl Event {
         (Self::Broken, "broken by an operator"),
         (Self::Deleted, "record deleted"),
         (Self::Crashed, "crashed"),
+        (Self::Recorded, "a result recorded"),
+        (Self::ResultFoundLanded, "unheard result found on record"),
+        (Self::ResultRemembered, "unheard result found in the history"),
+        (Self::ResultRefused, "result refused, the run was taken over"),
+        (Self::ResultRedone, "result sent again over one's own renewal"),
+        (Self::ResultPast, "a result past, the work run again"),
+        (Self::ToldDone, "told that the work is done"),
+        (Self::Retried, "a failed run retried by another"),
     ];
 }
 

@@ -31,8 +31,10 @@ pub(crate) enum Step {
     GiveUp(usize),
     /// A keeper renews.
     Renew(usize),
-    /// A guard is given back.
+    /// A guard is given back; the run has failed, where work is run once.
     Release(usize),
+    /// A run has a result.
+    Finish(usize),
     /// The answer to a write arrives, or is waited for no longer.
     Receive(usize),
     /// A write is read back.
@@ -152,7 +154,7 @@ impl World {
                         steps.push(Step::Poll(number));
                     }
                     match self.decide(state, number) {
-                        Some(Decision::Ours) => steps.push(Step::Act(number)),
+                        Some(Decision::Ours | Decision::Done(_)) => steps.push(Step::Act(number)),
                         Some(Decision::Write { .. }) if this.writes > 0 => {
                             steps.push(Step::Act(number));
                         }
@@ -164,6 +166,9 @@ impl World {
             Role::Holding(Holding { live: true, doing: Keep::Resting, .. }) if this.writes > 0 => {
                 steps.push(Step::Renew(number));
                 steps.push(Step::Release(number));
+                if self.config.once.is_some() {
+                    steps.push(Step::Finish(number));
+                }
             }
             Role::Holding(_) => {}
             Role::Shutting(_) => steps.push(Step::Shut(number)),
@@ -285,6 +290,7 @@ impl Model for World {
             Step::GiveUp(process) => self.give_up(&mut state, process),
             Step::Renew(process) => self.renew(&mut state, process),
             Step::Release(process) => self.release(&mut state, process),
+            Step::Finish(process) => self.finish(&mut state, process),
             Step::Receive(process) => self.receive(&mut state, process),
             Step::ReadBack(process, then) => self.read_back(&mut state, process, then),
             Step::ReadBackFails(process) => self.read_back_fails(&mut state, process),
@@ -306,7 +312,7 @@ impl Model for World {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always("one holder at a time", |world: &World, state: &State| {
                 world.believers(state) <= 1
             }),
@@ -336,6 +342,40 @@ impl Model for World {
             Property::always("nobody waits for ever", |world: &World, state: &State| {
                 !world.is_stuck(state)
             }),
-        ]
+        ];
+        if self.config.once.is_some() {
+            properties.extend(results());
+        }
+        properties
     }
+}
+
+/// What is promised of work that is run once.
+fn results() -> [Property<World>; 7] {
+    [
+        Property::always("at most one result is recorded", |world: &World, state: &State| {
+            let kept = world.config.once.is_some_and(|once| once.retention.is_none());
+            !kept || state.past.recorded.len() <= 1
+        }),
+        Property::always("a result on record stays", |_, state: &State| {
+            state.past.violation != Some(Violation::ResultTakenOff)
+        }),
+        Property::always("a result is that of the run on record", |_, state: &State| {
+            state.past.violation != Some(Violation::ResultOfAnother)
+        }),
+        Property::always("a result said to be recorded is", |_, state: &State| {
+            state.past.violation != Some(Violation::ResultMissing)
+        }),
+        Property::always("a result said not to be recorded never is", |_, state: &State| {
+            !state.past.refused.meets(state.past.recorded)
+        }),
+        Property::always(
+            "whoever is told of a result is told the right one",
+            |_, state: &State| state.past.violation != Some(Violation::ToldAnother),
+        ),
+        Property::always("nobody runs what is done", |world: &World, state: &State| {
+            let done = state.object.is_some_and(|object| object.rec.done.is_some());
+            !done || world.believers(state) == 0
+        }),
+    ]
 }

@@ -118,6 +118,14 @@ impl World {
         let Contend::Viewing(view) = this.doing else { return };
         match decision {
             Decision::Wait => {}
+            Decision::Done(id) => {
+                self.witness.note(Event::ToldDone);
+                if !self.is_on_record(state, id) {
+                    state.past.violation = Some(Violation::ToldAnother);
+                    return;
+                }
+                self.give_up(state, process);
+            }
             Decision::Ours => {
                 let Some(first) = this.first_write else {
                     state.past.violation = Some(Violation::Bewildered);
@@ -141,7 +149,7 @@ impl World {
         }
     }
 
-    /// The contender gives up, or its caller has stopped waiting.
+    /// The contender gives up, its caller has stopped waiting, or the work is done.
     pub(crate) fn give_up(&self, state: &mut State, process: usize) {
         let Contending { id, doubt, .. } = *contending(state, process);
         state.processes[process].role = match doubt {

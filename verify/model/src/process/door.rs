@@ -23,7 +23,7 @@ impl World {
                 decisions::shut_the_door(rec, id, nonce)
             }
             None if expected.is_none() => {
-                Rec { token: state.past.top, nonce, serial: nonce, entry: None }
+                Rec { token: state.past.top, nonce, serial: nonce, entry: None, done: None }
             }
             None => return self.door_is_shut(state, process, id),
         };

@@ -1,4 +1,4 @@
-//! How a holder keeps its lease and gives it back: the library's `keeper` and `hold`.
+//! How a holder keeps its lease, gives it back, or leaves a result: the library's `keeper` and `hold`.
 
 use super::{Swapped, holding};
 use crate::config::Sabotage;
@@ -17,7 +17,7 @@ impl World {
                 let write = self.send(state, process, Some(self.version(&this.rec)), rec);
                 holding(state, process).doing = Keep::Renewing(write);
             }
-            Found::Gone => self.lose(state, process),
+            Found::Gone | Found::Finished => self.lose(state, process),
             Found::Cloned => state.past.violation = Some(Violation::MistookItself),
         }
     }
@@ -55,7 +55,7 @@ impl World {
                     // Once the lease has run out nothing more is decided.
                     _ if !holding(state, process).live => {}
                     Found::StillMine(_) => {}
-                    Found::Gone => return self.lose(state, process),
+                    Found::Gone | Found::Finished => return self.lose(state, process),
                     Found::Cloned => state.past.violation = Some(Violation::MistookItself),
                 }
             }
@@ -99,7 +99,7 @@ impl World {
                 }
                 holding(state, process).doing = Keep::Releasing(write);
             }
-            Found::Gone => state.processes[process].role = Role::Out,
+            Found::Gone | Found::Finished => state.processes[process].role = Role::Out,
             Found::Cloned => state.past.violation = Some(Violation::MistookItself),
         }
     }
@@ -129,6 +129,75 @@ impl World {
                 state.processes[process].role = Role::Out;
             }
         }
+    }
+
+    /// The work is done, and its result is recorded in the place of the holder: `Keeper::end`.
+    pub(crate) fn finish(&self, state: &mut State, process: usize) {
+        let this = holding(state, process);
+        let first = this.doing == Keep::Resting;
+        if !self.config.has(Sabotage::BeliefUntilReleaseAcknowledged) {
+            this.live = false;
+        }
+        let (copy, expected) = (*this, self.version(&this.rec));
+        let nonce = self.nonce(process, state.processes[process].written, copy.id);
+        // The history, which the model's records lack, tells whose results were there before.
+        let recorded = state.past.recorded.has(copy.id);
+        match decisions::finish(&self.config, &copy, recorded, nonce) {
+            Found::StillMine(rec) => {
+                let in_time = first || decisions::is_alive(&self.config, process, copy.age);
+                if in_time && state.processes[process].writes > 0 {
+                    if !first {
+                        self.witness.note(Event::ResultRedone);
+                    }
+                    let write = self.send(state, process, Some(expected), rec);
+                    holding(state, process).doing = Keep::Finishing(write);
+                } else {
+                    self.tell_refused(state, process);
+                }
+            }
+            Found::Finished => {
+                self.witness.note(Event::ResultRemembered);
+                self.tell_recorded(state, process);
+            }
+            Found::Gone => {
+                self.witness.note(Event::ResultRefused);
+                self.tell_refused(state, process);
+            }
+            Found::Cloned => state.past.violation = Some(Violation::MistookItself),
+        }
+    }
+
+    /// `Keeper::finish`.
+    pub(super) fn finish_swapped(&self, state: &mut State, process: usize, swapped: Swapped) {
+        match swapped {
+            Swapped::Won => self.tell_recorded(state, process),
+            Swapped::Conflict(Some(object)) => {
+                self.adopt(state, process, object.rec);
+                self.finish(state, process);
+            }
+            Swapped::Unknown if !self.config.has(Sabotage::UnknownResultDenied) => {
+                state.processes[process].role = Role::Out;
+            }
+            Swapped::Conflict(None) | Swapped::Unknown | Swapped::NotApplied => {
+                self.tell_refused(state, process);
+            }
+        }
+    }
+
+    /// The run is told that its result is on record.
+    fn tell_recorded(&self, state: &mut State, process: usize) {
+        let id = holding(state, process).id;
+        state.processes[process].role = Role::Out;
+        if !self.is_on_record(state, id) {
+            state.past.violation = Some(Violation::ResultMissing);
+        }
+    }
+
+    /// The run is told that its result is not on record.
+    fn tell_refused(&self, state: &mut State, process: usize) {
+        let id = holding(state, process).id;
+        state.processes[process].role = Role::Out;
+        state.past.refused.insert(id);
     }
 
     fn lose(&self, state: &mut State, process: usize) {
