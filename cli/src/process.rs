@@ -193,11 +193,22 @@ pub(crate) enum Change {
 /// Looks for a change of `child`. One that ended stays a zombie, so that its number, and that of
 /// its group, cannot be given to another process; a stop is reported once.
 pub(crate) fn look(child: Pid) -> io::Result<Option<Change>> {
-    if let Some((code, status)) = waitid(child, libc::WEXITED | libc::WNOWAIT)? {
-        let exited = code == libc::CLD_EXITED;
-        return Ok(Some(if exited { Change::Exited(status) } else { Change::Killed(status) }));
+    let (ends, stops) = (libc::WEXITED, libc::WSTOPPED);
+    // Asked for both at once: there is nothing to stop any more in a child that has ended since it
+    // was asked for its end alone, and the system says so with an error.
+    while let Some((code, status)) = waitid(child, ends | stops | libc::WNOWAIT)? {
+        match code {
+            libc::CLD_EXITED => return Ok(Some(Change::Exited(status))),
+            // It may have gone on, or ended, since then.
+            libc::CLD_STOPPED => {
+                if let Ok(Some((_, signal))) = waitid(child, stops) {
+                    return Ok(Some(Change::Stopped(signal)));
+                }
+            }
+            _ => return Ok(Some(Change::Killed(status))),
+        }
     }
-    Ok(waitid(child, libc::WSTOPPED)?.map(|(_, signal)| Change::Stopped(signal)))
+    Ok(None)
 }
 
 fn waitid(child: Pid, options: libc::c_int) -> io::Result<Option<(libc::c_int, libc::c_int)>> {
@@ -230,4 +241,25 @@ pub(crate) fn reset(signal: Signal) {
     let before = unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
     // It fails for KILL and STOP only, which have no other action.
     debug_assert!(before.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look that never rests often meets the very instant of the end.
+    #[test]
+    fn how_a_child_ended_is_known_whenever_it_is_looked_at() {
+        for _ in 0..200 {
+            let mut child = std::process::Command::new("true").spawn().expect("starts");
+            let pid = Pid::from_raw(child.id().cast_signed());
+            let change = loop {
+                if let Some(change) = look(pid).expect("nobody else reaps it") {
+                    break change;
+                }
+            };
+            assert!(matches!(change, Change::Exited(0)), "{change:?}");
+            child.wait().expect("is reaped");
+        }
+    }
 }
