@@ -10,35 +10,14 @@ use leaselock::{Attempt, ErrorKind, LossReason, Outcome, Release, Start, Store, 
 use leaselock_test_support::counting::CountingStore;
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
+use leaselock_test_support::on_every_http_store;
 use leaselock_test_support::place::Place;
 use leaselock_test_support::proxy::{Fault, FaultProxy};
 
 const TTL: Duration = Duration::from_secs(6);
 const LONG: Duration = Duration::from_secs(60);
 
-macro_rules! on_every_http_store {
-    ($($body:ident),* $(,)?) => {
-        on_every_http_store!(@ ministack Ministack $($body)*);
-        on_every_http_store!(@ seaweedfs Seaweedfs $($body)*);
-        on_every_http_store!(@ azurite Azurite $($body)*);
-        on_every_http_store!(@ gcs Gcs $($body)*);
-    };
-    (@ $module:ident $backend:ident $($body:ident)*) => {
-        mod $module {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $body() {
-                    if let Some(place) = Place::on(Backend::$backend) {
-                        super::$body(&Behind::proxy(place)).await;
-                    }
-                }
-            )*
-        }
-    };
-}
-
-on_every_http_store!(
+on_every_http_store!(place => &Behind::proxy(place);
     every_single_fault_of_a_write_is_survived,
     every_single_fault_of_a_fenced_write_is_survived,
     every_single_fault_of_a_recording_is_survived,

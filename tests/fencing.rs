@@ -10,34 +10,11 @@ use leaselock::{ErrorKind, FencingToken, LockGuard, Release, Store};
 use leaselock_test_support::clock::eventually;
 use leaselock_test_support::counting::{CountingStore, Counts, FailKind};
 use leaselock_test_support::emulators::Backend;
+use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt, PutOptions};
-
-macro_rules! on_every_store {
-    ($($body:ident),* $(,)?) => {
-        on_every_store!(@ memory Memory $($body)*);
-        on_every_store!(@ file File $($body)*);
-        on_every_store!(@ ministack Ministack $($body)*);
-        on_every_store!(@ seaweedfs Seaweedfs $($body)*);
-        on_every_store!(@ azurite Azurite $($body)*);
-        on_every_store!(@ gcs Gcs $($body)*);
-    };
-    (@ $module:ident $backend:ident $($body:ident)*) => {
-        mod $module {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $body() {
-                    if let Some(place) = Place::on(Backend::$backend) {
-                        super::$body(place).await;
-                    }
-                }
-            )*
-        }
-    };
-}
 
 on_every_store!(
     a_successors_claim_fences_out_whoever_was_before,

@@ -15,7 +15,7 @@ use leaselock::{
 };
 use leaselock_test_support::clock::ManualClock;
 use leaselock_test_support::counting::{CountingStore, FailKind};
-use leaselock_test_support::emulators::Backend;
+use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
 use serde::{Deserialize, Serialize};
 
@@ -23,30 +23,6 @@ const TTL: Duration = Duration::from_secs(2);
 const SECOND: Duration = Duration::from_secs(1);
 /// Generous: machines are slow and busy.
 const LONG: Duration = Duration::from_secs(60);
-
-macro_rules! on_every_store {
-    ($($body:ident),* $(,)?) => {
-        on_every_store!(@ memory Memory $($body)*);
-        on_every_store!(@ file File $($body)*);
-        on_every_store!(@ ministack Ministack $($body)*);
-        on_every_store!(@ seaweedfs Seaweedfs $($body)*);
-        on_every_store!(@ azurite Azurite $($body)*);
-        on_every_store!(@ gcs Gcs $($body)*);
-    };
-    (@ $module:ident $backend:ident $($body:ident)*) => {
-        mod $module {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $body() {
-                    if let Some(place) = Place::on(Backend::$backend) {
-                        super::$body(place).await;
-                    }
-                }
-            )*
-        }
-    };
-}
 
 on_every_store!(
     the_first_runs_it_and_the_others_get_its_result,

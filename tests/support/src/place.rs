@@ -110,3 +110,38 @@ impl Place {
         self.builder().open().await.expect("the test's store opens")
     }
 }
+
+/// Makes each of these async functions a test on every store, in a module of the store's name.
+#[macro_export]
+macro_rules! on_every_store {
+    ($($body:ident),* $(,)?) => {
+        $crate::on_every_store!(@ memory Memory place place; $($body)*);
+        $crate::on_every_store!(@ file File place place; $($body)*);
+        $crate::on_every_http_store!(place => place; $($body),*);
+    };
+    (@ $module:ident $backend:ident $place:ident $argument:expr; $($body:ident)*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $body() {
+                    let backend = $crate::emulators::Backend::$backend;
+                    if let Some($place) = $crate::place::Place::on(backend) {
+                        super::$body($argument).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+/// The same on every store that is reached by HTTP, with what is made of the place.
+#[macro_export]
+macro_rules! on_every_http_store {
+    ($place:ident => $argument:expr; $($body:ident),* $(,)?) => {
+        $crate::on_every_store!(@ ministack Ministack $place $argument; $($body)*);
+        $crate::on_every_store!(@ seaweedfs Seaweedfs $place $argument; $($body)*);
+        $crate::on_every_store!(@ azurite Azurite $place $argument; $($body)*);
+        $crate::on_every_store!(@ gcs Gcs $place $argument; $($body)*);
+    };
+}
