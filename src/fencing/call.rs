@@ -42,9 +42,7 @@ impl<'a> Call<'a> {
     }
 
     pub(super) async fn read(&self) -> Result<Option<Stored>> {
-        let (store, path) = (Arc::clone(&self.objects.store), self.path.clone());
-        let patience = self.patience;
-        self.objects.client.call(async move { store.read_object(&path, patience).await }).await
+        self.objects.fetch(self.path.clone(), self.patience).await
     }
 
     pub(super) async fn write(

@@ -12,7 +12,7 @@ use super::{fate_of, fenced, refused, unconfirmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::keeper::lost;
-use crate::protocol::fencing::{Claim, Fate, claim, is_empty, next};
+use crate::protocol::fencing::{Claim, Fate, claim, fenced_by, is_empty, next};
 use crate::record::{MAX_MARKS, Mark, Stamp};
 use crate::store::objects::{NewObject, Stored};
 use crate::store::{Swap, Version};
@@ -75,11 +75,8 @@ impl Fence {
             let stamp = found.as_ref().and_then(|object| object.stamp.as_ref());
             let stamp = match claim(stamp, found.is_some(), self.token(), call.mark()) {
                 Claim::Fenced(by) => return Err(fenced(&path, self.token(), by)),
-                Claim::Write(stamp) => Some(stamp),
-                Claim::Ours => None,
-            };
-            let Some(stamp) = stamp else {
-                return Ok(self.claimed(path, found.ok_or_else(internal)?));
+                Claim::Ours => return Ok(self.claimed(path, found.ok_or_else(internal)?)),
+                Claim::Write(stamp) => stamp,
             };
             let (version, content, attributes) = match found {
                 Some(object) => (Some(object.version), object.content, object.attributes),
@@ -113,7 +110,7 @@ impl Fence {
         let mut found = call.read().await?;
         loop {
             let base = found.as_ref().and_then(|object| object.stamp.as_ref());
-            if let Some(by) = base.map(|stamp| stamp.token).filter(|token| *token > self.token()) {
+            if let Some(by) = fenced_by(base, self.token()) {
                 return Err(fenced(&path, self.token(), by));
             }
             let mark = call.mark();

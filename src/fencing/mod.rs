@@ -37,7 +37,7 @@ pub use objects::{Object, Objects};
 use object_store::path::Path;
 
 use crate::error::{Error, ErrorKind};
-use crate::protocol::fencing::{Fate, fate};
+use crate::protocol::fencing::{Fate, fate, fenced_by};
 use crate::record::{Mark, Stamp};
 use crate::store::objects::{Instead, Stored};
 use crate::telemetry;
@@ -60,10 +60,12 @@ fn fenced(path: &Path, ours: FencingToken, by_token: FencingToken) -> Error {
 
 /// Why the store refused a write of the holder of `ours`, by what is there instead.
 fn refused(path: &Path, ours: FencingToken, found: Option<&Stored>) -> Error {
-    match found.map(|object| object.stamp.as_ref().map(|stamp| stamp.token)) {
-        Some(Some(by)) if by > ours => fenced(path, ours, by),
-        Some(_) => conflict(format!("{path} was changed by somebody who does not hold the lock")),
-        None => conflict(format!("{path} was deleted after it was claimed")),
+    let Some(object) = found else {
+        return conflict(format!("{path} was deleted after it was claimed"));
+    };
+    match fenced_by(object.stamp.as_ref(), ours) {
+        Some(by) => fenced(path, ours, by),
+        None => conflict(format!("{path} was changed by somebody who does not hold the lock")),
     }
 }
 

@@ -83,10 +83,7 @@ impl Objects {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn read(&self, path: impl Into<Path>) -> Result<Option<Object>> {
-        let (path, patience) = (path.into(), self.patience_from_now());
-        let store = Arc::clone(&self.store);
-        let found =
-            self.client.call(async move { store.read_object(&path, patience).await }).await?;
+        let found = self.fetch(path.into(), self.patience_from_now()).await?;
         Ok(found.filter(|object| !is_empty(object.stamp.as_ref())).map(Object::of))
     }
 
@@ -182,6 +179,11 @@ impl Objects {
                 }
             },
         }
+    }
+
+    pub(super) async fn fetch(&self, path: Path, patience: Patience) -> Result<Option<Stored>> {
+        let store = Arc::clone(&self.store);
+        self.client.call(async move { store.read_object(&path, patience).await }).await
     }
 
     pub(super) fn patience_from_now(&self) -> Patience {

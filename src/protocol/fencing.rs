@@ -19,10 +19,17 @@ pub enum Claim {
     Fenced(FencingToken),
 }
 
+/// Whose token fences out the holder of `token`, by the stamp of an object.
+pub fn fenced_by(found: Option<&Stamp>, token: FencingToken) -> Option<FencingToken> {
+    found.map(|stamp| stamp.token).filter(|by| *by > token)
+}
+
 /// Decides on an object that was read: its stamp, if it has one, and whether there is an object.
 pub fn claim(found: Option<&Stamp>, exists: bool, token: FencingToken, mark: Mark) -> Claim {
+    if let Some(by) = fenced_by(found, token) {
+        return Claim::Fenced(by);
+    }
     match found {
-        Some(stamp) if stamp.token > token => Claim::Fenced(stamp.token),
         Some(stamp) if stamp.token == token => Claim::Ours,
         _ => Claim::Write(Stamp { empty: !exists || is_empty(found), ..next(found, token, mark) }),
     }

@@ -70,7 +70,7 @@ impl Stamp {
     /// # Errors
     /// There is one, and it is damaged: the fault, with the name of the metadata.
     pub(crate) fn decode<'a>(
-        metadata: impl Fn(&str) -> Option<&'a str>,
+        metadata: impl Fn(&'static str) -> Option<&'a str>,
     ) -> Result<Option<Self>, RecordError> {
         let (token, marks) = match (metadata(TOKEN), metadata(MARKS)) {
             (None, None) => return Ok(None),

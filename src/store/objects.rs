@@ -1,6 +1,5 @@
 //! Objects of the user's that carry a [`Stamp`]: read whole, and written by compare-and-swap.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -163,8 +162,8 @@ impl Stored {
 }
 
 fn object(path: &Path, got: Got) -> Result<Stored> {
-    let metadata: BTreeMap<_, _> = got.attributes.iter().filter_map(metadata).collect();
-    let stamp = Stamp::decode(|name| metadata.get(name).copied()).map_err(|error| {
+    let metadata = |name: &'static str| got.attributes.get(&Attribute::Metadata(name.into()));
+    let stamp = Stamp::decode(|name| metadata(name).map(AsRef::as_ref)).map_err(|error| {
         let message = format!("the stamp of {path} is damaged; the object was left untouched");
         Error::new(ErrorKind::UnreadableRecord, message).caused_by(error)
     })?;
@@ -177,12 +176,6 @@ fn object(path: &Path, got: Got) -> Result<Stored> {
     let body = got.body.unwrap_or_default();
     let length = stamp.as_ref().map_or(body.len(), |stamp| content_length(&body, stamp));
     Ok(Stored { content: body.slice(..length), attributes, stamp, version: Version::of(&got.meta) })
-}
-
-fn metadata<'a>(
-    (attribute, value): (&'a Attribute, &'a object_store::AttributeValue),
-) -> Option<(&'a str, &'a str)> {
-    Some((metadata_name(attribute)?, value.as_ref()))
 }
 
 fn metadata_name(attribute: &Attribute) -> Option<&str> {

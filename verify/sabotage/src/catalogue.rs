@@ -293,8 +293,11 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a holder does not put its token on an object before it reads it for change",
         &[edit(
             "src/fencing/fence.rs",
-            "                Claim::Write(stamp) => Some(stamp),",
-            "                Claim::Write(stamp) => found.is_none().then_some(stamp),",
+            "                Claim::Write(stamp) => stamp,",
+            "                Claim::Write(_) if found.is_some() => {
+                    return Ok(self.claimed(path, found.ok_or_else(internal)?));
+                }
+                Claim::Write(stamp) => stamp,",
         )],
     ),
     library(
