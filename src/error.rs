@@ -32,6 +32,15 @@ pub enum ErrorKind {
     /// The lock's record is damaged, too large, or written by a newer version. It is treated as
     /// held and left untouched; [`Break::force`](crate::Break::force) replaces it.
     UnreadableRecord,
+    /// The name belongs to another primitive: a lock was opened as a semaphore, say. Nothing was
+    /// changed.
+    WrongKind,
+    /// A semaphore has another limit, or a latch or a barrier waits for another number, than it was
+    /// opened with. Nothing was changed.
+    LimitMismatch {
+        /// What is on record.
+        stored: u32,
+    },
     /// A symbolic link leads out of the directory of a `file://` store.
     OutsideRoot,
     /// The lease was lost while the work ran.

@@ -10,7 +10,7 @@ const MAX_BYTES: usize = 512;
 /// Longest segment, in bytes: a file name may have 255, of which percent-encoding and the store's
 /// own suffixes take their share.
 const MAX_SEGMENT: usize = 200;
-/// Keys under this segment are the library's own: probes, never locks.
+/// Keys under this segment are the library's own: probes and sessions, never locks.
 pub(crate) const SCRATCH: &str = ".leaselock";
 
 /// The key of the lock called `name` under `prefix`.
@@ -28,8 +28,8 @@ pub(crate) fn key(prefix: &Path, name: &str) -> Result<Path> {
 pub(crate) fn key_of(kind: Kind, prefix: &Path, name: &str) -> Result<Path> {
     if let Some(fault) = fault(name) {
         let what = match kind {
-            Kind::Lock => "the name of a lock",
-            Kind::Once => "the key of work that is run once",
+            Kind::Once => "the key of work that is run once".to_owned(),
+            kind => format!("the name of {}", kind.described()),
         };
         return Err(Error::new(
             ErrorKind::InvalidName,
@@ -37,21 +37,25 @@ pub(crate) fn key_of(kind: Kind, prefix: &Path, name: &str) -> Result<Path> {
         ));
     }
     let file = format!("{name}{}", suffix(kind));
+    let folder = (kind == Kind::Session).then_some([SCRATCH, "sessions"]);
+    let folder = folder.into_iter().flatten().map(PathPart::from);
     // The prefix is a key's beginning as it is, percent signs and all.
-    Ok(prefix.parts().chain(file.split('/').map(PathPart::from)).collect())
+    Ok(prefix.parts().chain(folder).chain(file.split('/').map(PathPart::from)).collect())
 }
 
-/// What lies under this key.
+/// What lies under this key: this kind, or one that shares its keys.
 pub(crate) fn kind_of(key: &Path) -> Kind {
-    let is = |kind| key.as_ref().ends_with(suffix(kind));
-    if is(Kind::Once) { Kind::Once } else { Kind::Lock }
+    let is = |kind: &Kind| key.as_ref().ends_with(suffix(*kind));
+    [Kind::Once, Kind::Session].into_iter().find(is).unwrap_or(Kind::Lock)
 }
 
-/// What the keys of records of this kind end in.
+/// What the keys of records of this kind end in. Whatever may be mistaken for a lock lies where the
+/// lock of that name would, so that the mistake is noticed.
 const fn suffix(kind: Kind) -> &'static str {
     match kind {
-        Kind::Lock => ".lock",
         Kind::Once => ".once",
+        Kind::Session => ".session",
+        _ => ".lock",
     }
 }
 

@@ -1,11 +1,15 @@
 //! The wire format: files that every version from now on must read, write and refuse alike.
 
-use leaselock::record::{Fault, Kind, Record, RecordError};
+use leaselock::record::{Fault, Kind, Mode, Record, RecordError};
 
 const FREE: &str = include_str!("golden/free.json");
 const HELD: &str = include_str!("golden/held.json");
 const LINGERING: &str = include_str!("golden/lingering.json");
 const UNKNOWN_FIELDS: &str = include_str!("golden/unknown_fields.json");
+const QUEUED: &str = include_str!("golden/queued.json");
+const RWLOCK: &str = include_str!("golden/rwlock.json");
+const SEMAPHORE: &str = include_str!("golden/semaphore.json");
+const SESSION: &str = include_str!("golden/session.json");
 const ONCE_RUNNING: &str = include_str!("golden/once_running.json");
 const ONCE_DONE: &str = include_str!("golden/once_done.json");
 
@@ -23,7 +27,7 @@ fn value(text: &str) -> serde_json::Value {
 
 #[test]
 fn golden_files_survive_a_rewrite() {
-    for text in [FREE, HELD, LINGERING, UNKNOWN_FIELDS] {
+    for text in [FREE, HELD, LINGERING, UNKNOWN_FIELDS, QUEUED, RWLOCK, SEMAPHORE] {
         let record = decode(text).expect("is a record");
         let written = String::from_utf8(record.encode().expect("is small")).expect("is text");
         assert_eq!(value(&written), value(text));
@@ -44,6 +48,53 @@ fn golden_files_of_work_that_is_run_once_survive_a_rewrite() {
     assert_eq!(done.token.get(), 1_795_227_959_644_001);
     assert_eq!(done.retention.expect("is kept for 30 days").as_secs(), 30 * 24 * 60 * 60);
     assert_eq!(decode_once(ONCE_RUNNING).expect("is a record").done, None);
+}
+
+#[test]
+fn golden_files_of_what_several_hold_are_understood() {
+    let read = |text| decode(text).expect("is a record");
+    let queued = read(QUEUED);
+    assert_eq!((queued.kind, queued.holders.len(), queued.waiters.len()), (Kind::Lock, 1, 2));
+    assert_eq!(queued.holders[0].session, None);
+    let rwlock = read(RWLOCK);
+    assert!(rwlock.holders.iter().all(|lease| lease.mode == Mode::Shared));
+    assert_eq!(rwlock.waiters[0].mode, Mode::Exclusive);
+    assert_eq!(rwlock.holders[0].session, rwlock.holders[1].session);
+    let semaphore = read(SEMAPHORE);
+    assert_eq!((semaphore.limit, semaphore.permits_held()), (5, 4));
+    assert_eq!((semaphore.waiters[0].permits, semaphore.holders[0].permits), (2, 3));
+    let session = Record::decode_of(Kind::Session, SESSION.as_bytes()).expect("is a record");
+    assert_eq!((session.kind, session.holders[0].renewals), (Kind::Session, 12));
+    assert!(decode(SESSION).is_err() && decode_once(SEMAPHORE).is_err());
+}
+
+#[test]
+fn shares_that_cannot_be_are_refused_with_their_path() {
+    let faults = [
+        (RWLOCK, "/holders/0/mode", "\"exclusive\"", "holders[0].mode: expected \"shared\""),
+        (RWLOCK, "/holders/0/permits", "2", "holders[0].permits: 2 is out of range (1)"),
+        (RWLOCK, "/holders/0/session", "\"me\"", "holders[0].session: expected a UUID"),
+        (SEMAPHORE, "/holders/0/mode", "\"exclusive\"", "holders[0].mode: expected \"shared\""),
+        (SEMAPHORE, "/holders/0/permits", "0", "holders[0].permits: 0 is out of range"),
+        (SEMAPHORE, "/limit", "65537", "limit: 65537 is out of range (1 to 65536)"),
+        (SEMAPHORE, "/limit", "0", "limit: 0 is out of range (1 to 65536)"),
+        (QUEUED, "/waiters/1/session", "null", "waiters[1].session: expected a text"),
+        (QUEUED, "/waiters/0/mode", "\"shared\"", "waiters[0].mode: expected \"exclusive\""),
+        (QUEUED, "/waiters/0/ttl_ms", "999", "waiters[0].ttl_ms: 999 is out of range"),
+        (QUEUED, "/waiters/0/since", "\"now\"", "waiters[0].since: expected an RFC 3339 time"),
+        (QUEUED, "/holders", "[1, 2]", "holders: 2 is out of range (at most one holder)"),
+    ];
+    for (text, place, wrong, message) in faults {
+        let mut document = value(text);
+        *document.pointer_mut(place).expect("is there") = value(wrong);
+        let error = decode(&document.to_string()).expect_err(place).to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+    let mut many = value(SEMAPHORE);
+    let holder = many["holders"][0].clone();
+    many["holders"] = std::iter::repeat_n(holder, 129).collect();
+    let error = decode(&many.to_string()).expect_err("too many").to_string();
+    assert_eq!(error, "holders: 129 is out of range (at most 128 holders)");
 }
 
 #[test]
@@ -146,7 +197,7 @@ fn every_fault_is_named_with_its_path() {
         ("/format", "2", "format: format 2 is newer"),
         ("/format", "0", "format: 0 is out of range"),
         ("/format", "\"1\"", "format: expected a whole number, found \"1\""),
-        ("/kind", "\"semaphore\"", "kind: this is a \"semaphore\", not a lock"),
+        ("/kind", "\"turnstile\"", "kind: this is a \"turnstile\", not a lock"),
         ("/token", "9007199254740991", "token: 9007199254740991 is out of range"),
         ("/token", "-1", "token: -1 is out of range"),
         ("/token", "1.5", "token: 1.5 is out of range"),
@@ -193,7 +244,7 @@ fn what_is_no_record_at_all_is_told_apart() {
     assert!(not_json("") && not_json("{\"format\": 1,") && not_json("NaN"));
     let two = HELD.replacen("\"holders\": [", "\"holders\": [null, ", 1);
     assert!(decode(&two).expect_err("two").to_string().contains("at most one holder"));
-    let huge = format!("{HELD}{}", " ".repeat(65_536));
+    let huge = format!("{HELD}{}", " ".repeat(262_144));
     assert!(matches!(decode(&huge), Err(RecordError { fault: Fault::TooLarge { .. }, .. })));
     let long = with("/holders/0/owner/label", &format!("\"{}\"", "x".repeat(129)));
     assert!(decode(&long).expect_err("long").to_string().contains("holders[0].owner.label"));
@@ -211,13 +262,13 @@ fn a_record_that_grows_too_large_loses_its_oldest_tenures_first() {
         tenure
     });
     document["history"] = history.collect();
-    document["from_the_future"] = "y".repeat(28_000).into();
+    document["from_the_future"] = "y".repeat(224_608).into();
     let mut record = decode(&document.to_string()).expect("is a record");
     assert_eq!(record.history.len(), 16);
     let payload = format!("\"{}\"", "z".repeat(10_000));
     record.payload = Some(leaselock::Payload::from_json_str(&payload).expect("is small"));
     let written = record.encode().expect("fits without some history");
-    assert!(written.len() <= 65_536);
+    assert!(written.len() <= 262_144);
     let read = Record::decode(&written).expect("is a record");
     assert!((1..16).contains(&read.history.len()), "{}", read.history.len());
     assert_eq!(read.history, record.history[16 - read.history.len()..]);

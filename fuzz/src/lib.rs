@@ -11,14 +11,16 @@ use url::Url;
 
 /// Bytes that may be a record: refused, or plausible and the same after every rewrite.
 pub fn record_decode(input: &[u8]) {
-    for (kind, limit) in [(Kind::Lock, 64 * 1024), (Kind::Once, 128 * 1024)] {
+    for (kind, limit) in
+        [(Kind::Lock, 256 * 1024), (Kind::Once, 128 * 1024), (Kind::Session, 64 * 1024)]
+    {
         record_of(kind, limit, input);
     }
 }
 
 fn record_of(kind: Kind, limit: usize, input: &[u8]) {
     let Ok(record) = Record::decode_of(kind, input) else { return };
-    assert_eq!(record.kind, kind);
+    assert!(record.kind.shares_keys_with(kind));
     assert_plausible(&record);
     // Numbers with an exponent are written out, and the record may grow over its limit by that.
     let Ok(written) = record.encode() else { return };
@@ -34,7 +36,8 @@ fn record_of(kind: Kind, limit: usize, input: &[u8]) {
 pub fn assert_plausible(record: &Record) {
     const LARGEST_TOKEN: u64 = (1 << 53) - 2;
     assert!(record.token.get() <= LARGEST_TOKEN);
-    assert!(record.holders.len() <= 1 && record.history.len() <= 16);
+    assert!(record.holders.len() <= 128 && record.history.len() <= 16);
+    assert!(record.waiters.len() <= 64);
     if let Some(done) = &record.done {
         assert!(record.kind == Kind::Once && record.holders.is_empty());
         assert!(done.token <= record.token);

@@ -7,21 +7,23 @@ use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::{
-    Done, Ended, FORMAT, Fault, Kind, Lease, MAX_HISTORY, MAX_RETENTION, MAX_TTL, MIN_RETENTION,
-    MIN_TTL, Payload, Record, RecordError, Tenure, Unknown, tellable,
+    Done, Ended, FORMAT, Fault, Kind, Lease, MAX_HISTORY, MAX_HOLDERS, MAX_PERMITS, MAX_RETENTION,
+    MAX_TTL, MAX_WAITERS, MIN_RETENTION, MIN_TTL, Mode, Payload, Record, RecordError, Tenure,
+    Ticket, Unknown, tellable,
 };
-use crate::holder::{Nonce, Owner};
+use crate::holder::{HolderId, Nonce, Owner};
 use crate::time::Wall;
 use crate::token::FencingToken;
 
-/// Waiters that a record may carry.
-const MAX_WAITERS: usize = 256;
+/// Members that a latch or a barrier may wait for.
+const MAX_MEMBERS: u32 = 1024;
 /// Longest free text, in bytes: a reason, or who broke a lease.
 const MAX_TEXT: usize = 1024;
 
-pub(super) fn record(kind: Kind, bytes: &[u8]) -> Result<Record, RecordError> {
-    if bytes.len() > kind.max_bytes() {
-        let fault = Fault::TooLarge { size: bytes.len() as u64, limit: kind.max_bytes() as u64 };
+pub(super) fn record(expected: Kind, bytes: &[u8]) -> Result<Record, RecordError> {
+    if bytes.len() > expected.max_bytes() {
+        let limit = expected.max_bytes() as u64;
+        let fault = Fault::TooLarge { size: bytes.len() as u64, limit };
         return Err(RecordError { path: String::new(), fault });
     }
     let document = serde_json::from_slice(bytes).map_err(|error| RecordError {
@@ -35,55 +37,83 @@ pub(super) fn record(kind: Kind, bytes: &[u8]) -> Result<Record, RecordError> {
     if format > FORMAT {
         return Err(fields.error("format", Fault::NewerFormat { found: format }));
     }
-    let found = fields.text("kind", 64)?;
-    if found != kind.as_str() {
-        return Err(fields.error("kind", Fault::OtherKind { found, expected: kind }));
-    }
+    let kind = kind(&mut fields, expected)?;
     let token = fields.token("token")?;
     let nonce = fields.parsed::<Nonce>("nonce", "32 hexadecimal digits")?;
-    fields.whole("limit", 1..=1, "1")?;
-    let holders = fields.list("holders", 1, "at most one holder")?;
-    let holders =
-        holders.into_iter().map(|entry| lease(entry, token)).collect::<Result<Vec<_>, _>>()?;
+    let limit = match kind {
+        Kind::Semaphore => fields.count("limit", MAX_PERMITS, "1 to 65536")?,
+        Kind::Latch | Kind::Barrier => fields.count("limit", MAX_MEMBERS, "1 to 1024")?,
+        _ => fields.count("limit", 1, "1")?,
+    };
+    let holders = holders(&mut fields, kind, token)?;
     let payload = match fields.take("payload") {
         None | Some(Value::Null) => None,
         Some(value) => Some(Payload(value)),
     };
     let done = match kind {
-        Kind::Lock => None,
         Kind::Once => fields.optional("done", |fields, key| done(fields, key, token))?,
+        _ => None,
     };
     if done.is_some() && !holders.is_empty() {
         let fault = unexpected("nothing while somebody runs it", "a result".to_owned());
         return Err(fields.error("done", fault));
     }
-    let waiters = fields.list("waiters", MAX_WAITERS, "at most 256 waiters")?;
+    let waiters = fields.list("waiters", MAX_WAITERS, "at most 64 waiters")?;
     let history = fields.list("history", MAX_HISTORY, "at most 16 tenures")?;
     Ok(Record {
         kind,
         token,
         nonce,
         holders,
+        limit,
         payload,
         done,
-        waiters: waiters.into_iter().map(|(_, value)| value).collect(),
+        waiters: waiters.into_iter().map(|entry| ticket(entry, kind)).collect::<Result<_, _>>()?,
         history: history.into_iter().map(tenure).collect::<Result<_, _>>()?,
         unknown: fields.rest(),
     })
 }
 
-fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordError> {
+fn kind(fields: &mut Fields, expected: Kind) -> Result<Kind, RecordError> {
+    let found = fields.text("kind", 64)?;
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.as_str() == found && kind.shares_keys_with(expected))
+        .ok_or_else(|| fields.error("kind", Fault::OtherKind { found, expected }))
+}
+
+fn holders(
+    fields: &mut Fields,
+    kind: Kind,
+    highest: FencingToken,
+) -> Result<Vec<Lease>, RecordError> {
+    let range = match kind.max_holders() {
+        0 => "no holders",
+        1 => "at most one holder",
+        MAX_HOLDERS => "at most 128 holders",
+        _ => "fewer holders",
+    };
+    let holders = fields.list("holders", kind.max_holders(), range)?;
+    let holders = holders
+        .into_iter()
+        .map(|entry| lease(entry, kind, highest))
+        .collect::<Result<Vec<_>, _>>()?;
+    let exclusive = holders.iter().position(|lease| lease.mode == Mode::Exclusive);
+    if let Some(index) = exclusive.filter(|_| holders.len() > 1) {
+        let found = format!("\"exclusive\" beside {} others", holders.len() - 1);
+        let path = format!("{}[{index}].mode", fields.path_of("holders"));
+        return Err(RecordError { path, fault: unexpected("\"shared\"", found) });
+    }
+    Ok(holders)
+}
+
+fn lease((path, value): Entry, kind: Kind, highest: FencingToken) -> Result<Lease, RecordError> {
     let mut fields = Fields::new(path, value)?;
     let id = fields.parsed("id", "a UUID")?;
     let token = fields.token_up_to("token", highest)?;
-    let mode = fields.text("mode", 64)?;
-    if mode != "exclusive" {
-        return Err(fields.error("mode", unexpected("\"exclusive\"", format!("{mode:?}"))));
-    }
-    fields.whole("permits", 1..=1, "1")?;
-    let shortest = MIN_TTL.as_millis() as u64;
-    let longest = MAX_TTL.as_millis() as u64;
-    let ttl_ms = fields.whole("ttl_ms", shortest..=longest, "1000 to 86400000")?;
+    let (mode, permits) = share(&mut fields, kind)?;
+    let session = fields.optional("session", |fields, key| fields.parsed(key, "a UUID"))?;
+    let ttl = fields.ttl("ttl_ms")?;
     let renewals = fields.whole("renewals", 0..=u64::MAX - 1, "0 to 2^64 - 2")?;
     let acquired_at = fields.time("acquired_at")?;
     let renewed_at = fields.time("renewed_at")?;
@@ -93,7 +123,10 @@ fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordErr
     Ok(Lease {
         id,
         token,
-        ttl: Duration::from_millis(ttl_ms),
+        mode,
+        permits,
+        session,
+        ttl,
         renewals,
         acquired_at,
         renewed_at,
@@ -103,6 +136,36 @@ fn lease((path, value): Entry, highest: FencingToken) -> Result<Lease, RecordErr
         unknown: fields.rest(),
         owner_unknown,
     })
+}
+
+fn ticket((path, value): Entry, kind: Kind) -> Result<Ticket, RecordError> {
+    let mut fields = Fields::new(path, value)?;
+    let id = fields.parsed("id", "a UUID")?;
+    let session = fields.parsed::<HolderId>("session", "a UUID")?;
+    let (mode, permits) = share(&mut fields, kind)?;
+    let ttl = fields.ttl("ttl_ms")?;
+    let since = fields.time("since")?;
+    let (owner, owner_unknown) = owner(&mut fields)?;
+    let unknown = fields.rest();
+    Ok(Ticket { id, session, mode, permits, ttl, since, owner, unknown, owner_unknown })
+}
+
+/// How much of it somebody holds or waits for.
+fn share(fields: &mut Fields, kind: Kind) -> Result<(Mode, u32), RecordError> {
+    let word = fields.text("mode", 64)?;
+    let (allowed, expected): (&[Mode], _) = match kind {
+        Kind::RwLock => (&[Mode::Exclusive, Mode::Shared], "\"exclusive\" or \"shared\""),
+        Kind::Semaphore => (&[Mode::Shared], "\"shared\""),
+        _ => (&[Mode::Exclusive], "\"exclusive\""),
+    };
+    let mode = allowed.iter().copied().find(|mode| mode.as_str() == word);
+    let mode =
+        mode.ok_or_else(|| fields.error("mode", unexpected(expected, format!("{word:?}"))))?;
+    let permits = match kind {
+        Kind::Semaphore => fields.count("permits", MAX_PERMITS, "1 to 65536")?,
+        _ => fields.count("permits", 1, "1")?,
+    };
+    Ok((mode, permits))
 }
 
 fn done(fields: &mut Fields, key: &str, highest: FencingToken) -> Result<Done, RecordError> {
@@ -240,6 +303,18 @@ impl Fields {
             }
             _ => Err(self.error(key, Fault::OutOfRange { found: found(), range })),
         }
+    }
+
+    /// A number of things, at least one.
+    fn count(&mut self, key: &str, most: u32, range: &'static str) -> Result<u32, RecordError> {
+        let count = self.whole(key, 1..=u64::from(most), range)?;
+        Ok(u32::try_from(count).unwrap_or(most))
+    }
+
+    fn ttl(&mut self, key: &str) -> Result<Duration, RecordError> {
+        let shortest = MIN_TTL.as_millis() as u64;
+        let longest = MAX_TTL.as_millis() as u64;
+        self.whole(key, shortest..=longest, "1000 to 86400000").map(Duration::from_millis)
     }
 
     fn token(&mut self, key: &str) -> Result<FencingToken, RecordError> {

@@ -1,9 +1,11 @@
 //! From a [`Record`] to JSON, fields in the order in which people read them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Unknown, rfc3339};
+use super::{Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Ticket, Unknown, rfc3339};
 use crate::holder::Owner;
 
 pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
@@ -29,10 +31,10 @@ fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordErro
         token: record.token.get(),
         nonce: record.nonce.to_string(),
         holders: record.holders.iter().map(holder).collect(),
-        limit: 1,
+        limit: record.limit,
         payload: record.payload.as_ref().map(|payload| &payload.0),
         done: record.done.as_ref().map(done),
-        waiters: &record.waiters,
+        waiters: record.waiters.iter().map(ticket).collect(),
         history: record.history[first_tenure..].iter().map(tenure).collect(),
         unknown: &record.unknown,
     };
@@ -46,9 +48,10 @@ fn holder(lease: &Lease) -> HolderEntry<'_> {
     HolderEntry {
         id: lease.id.to_string(),
         token: lease.token.get(),
-        mode: "exclusive",
-        permits: 1,
-        ttl_ms: u64::try_from(lease.ttl.as_millis()).unwrap_or(u64::MAX),
+        mode: lease.mode.as_str(),
+        permits: lease.permits,
+        session: lease.session.map(|session| session.to_string()),
+        ttl_ms: whole_ms(lease.ttl),
         renewals: lease.renewals,
         acquired_at: rfc3339(lease.acquired_at),
         renewed_at: rfc3339(lease.renewed_at),
@@ -59,15 +62,26 @@ fn holder(lease: &Lease) -> HolderEntry<'_> {
     }
 }
 
+fn ticket(ticket: &Ticket) -> TicketEntry<'_> {
+    TicketEntry {
+        id: ticket.id.to_string(),
+        session: ticket.session.to_string(),
+        mode: ticket.mode.as_str(),
+        permits: ticket.permits,
+        ttl_ms: whole_ms(ticket.ttl),
+        since: rfc3339(ticket.since),
+        owner: owner(&ticket.owner, &ticket.owner_unknown),
+        unknown: &ticket.unknown,
+    }
+}
+
 fn done(done: &Done) -> DoneEntry<'_> {
     DoneEntry {
         result: &done.result.0,
         at: rfc3339(done.at),
         token: done.token.get(),
         owner: owner(&done.owner, &done.owner_unknown),
-        retention_ms: done
-            .retention
-            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        retention_ms: done.retention.map(whole_ms),
         unknown: &done.unknown,
     }
 }
@@ -84,6 +98,10 @@ fn tenure(tenure: &Tenure) -> TenureEntry<'_> {
         reason: tenure.reason.as_deref(),
         unknown: &tenure.unknown,
     }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn owner<'a>(owner: &'a Owner, unknown: &'a Unknown) -> OwnerEntry<'a> {
@@ -103,11 +121,11 @@ struct Document<'a> {
     token: u64,
     nonce: String,
     holders: Vec<HolderEntry<'a>>,
-    limit: u64,
+    limit: u32,
     payload: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     done: Option<DoneEntry<'a>>,
-    waiters: &'a [Value],
+    waiters: Vec<TicketEntry<'a>>,
     history: Vec<TenureEntry<'a>>,
     #[serde(flatten)]
     unknown: &'a Unknown,
@@ -118,7 +136,9 @@ struct HolderEntry<'a> {
     id: String,
     token: u64,
     mode: &'static str,
-    permits: u64,
+    permits: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
     ttl_ms: u64,
     renewals: u64,
     acquired_at: String,
@@ -126,6 +146,19 @@ struct HolderEntry<'a> {
     expires_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     released_at: Option<String>,
+    owner: OwnerEntry<'a>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct TicketEntry<'a> {
+    id: String,
+    session: String,
+    mode: &'static str,
+    permits: u32,
+    ttl_ms: u64,
+    since: String,
     owner: OwnerEntry<'a>,
     #[serde(flatten)]
     unknown: &'a Unknown,

@@ -1,5 +1,5 @@
-//! The wire record: one small JSON object per lock, or per key of work that is run once. This folder
-//! is the only place that knows JSON.
+//! The wire record: one small JSON object per lock, semaphore, session, or key of work that is run
+//! once. This folder is the only place that knows JSON.
 //!
 //! The format is described in `docs/PROTOCOL.md`. A record that cannot be understood whole is
 //! never rewritten: the [`RecordError`] names the path and the fault, and the lock counts as held
@@ -26,6 +26,12 @@ use crate::token::FencingToken;
 pub(crate) const FORMAT: u64 = 1;
 /// How many past tenures a record remembers.
 pub(crate) const MAX_HISTORY: usize = 16;
+/// Holders that a record may have at once, where it may have several.
+pub const MAX_HOLDERS: usize = 128;
+/// Waiters that may queue in a record. Who finds the queue full waits without a ticket.
+pub const MAX_WAITERS: usize = 64;
+/// Permits that a semaphore may have.
+pub const MAX_PERMITS: u32 = 65_536;
 /// Shortest TTL a record may carry.
 pub(crate) const MIN_TTL: Duration = Duration::from_secs(1);
 /// Longest TTL a record may carry.
@@ -43,36 +49,104 @@ type Unknown = serde_json::Map<String, serde_json::Value>;
 pub enum Kind {
     /// A lock.
     Lock,
+    /// A lock that one writer or several readers hold.
+    RwLock,
+    /// A semaphore.
+    Semaphore,
+    /// Something that opens when enough have arrived, and stays open.
+    Latch,
+    /// Something that opens whenever all have arrived.
+    Barrier,
     /// Work that is run once.
     Once,
+    /// A session: the one lease of all that a process holds under it.
+    Session,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Lock,
+        Self::RwLock,
+        Self::Semaphore,
+        Self::Latch,
+        Self::Barrier,
+        Self::Once,
+        Self::Session,
+    ];
+
     /// The word in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lock => "lock",
+            Self::RwLock => "rwlock",
+            Self::Semaphore => "semaphore",
+            Self::Latch => "latch",
+            Self::Barrier => "barrier",
             Self::Once => "once",
+            Self::Session => "session",
         }
     }
 
-    /// Largest record of this kind, in bytes of JSON: a result has room of its own.
+    /// Whether records of both kinds lie under the same keys, so that a name that belongs to one of
+    /// them can be opened as the other by mistake.
+    pub fn shares_keys_with(self, other: Self) -> bool {
+        let alone = |kind| matches!(kind, Self::Once | Self::Session);
+        self == other || !(alone(self) || alone(other))
+    }
+
+    /// Largest record that may lie where this kind does, in bytes of JSON: many holders need room,
+    /// and so does a result.
     pub(crate) const fn max_bytes(self) -> usize {
         match self {
-            Self::Lock => 64 * 1024,
             Self::Once => 64 * 1024 + Payload::MAX_RESULT_BYTES,
+            Self::Session => 64 * 1024,
+            _ => 256 * 1024,
         }
     }
 
-    const fn described(self) -> &'static str {
+    /// Holders at once.
+    const fn max_holders(self) -> usize {
+        match self {
+            Self::Lock | Self::Once | Self::Session => 1,
+            Self::RwLock | Self::Semaphore => MAX_HOLDERS,
+            Self::Latch | Self::Barrier => 0,
+        }
+    }
+
+    pub(crate) const fn described(self) -> &'static str {
         match self {
             Self::Lock => "a lock",
+            Self::RwLock => "a lock for readers and writers",
+            Self::Semaphore => "a semaphore",
+            Self::Latch => "a latch",
+            Self::Barrier => "a barrier",
             Self::Once => "work that is run once",
+            Self::Session => "a session",
         }
     }
 }
 
-/// The record of a lock, or of work that is run once.
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// By one alone.
+    Exclusive,
+    /// Beside others.
+    Shared,
+}
+
+impl Mode {
+    /// The word in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+/// The record of a lock, or of another primitive.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// What it is the record of.
@@ -81,16 +155,18 @@ pub struct Record {
     pub token: FencingToken,
     /// New for every write.
     pub nonce: Nonce,
-    /// The lease, when the lock is held; empty when it is free.
+    /// The leases of those who hold it; empty when it is free.
     pub holders: Vec<Lease>,
+    /// How many permits there are: of a semaphore; 1 elsewhere.
+    pub limit: u32,
     /// What the last holder to set one left for others to read.
     pub payload: Option<Payload>,
     /// What the work has come to that is run once; never set in a lock's record.
     pub done: Option<Done>,
     /// The last tenures, oldest first.
     pub history: Vec<Tenure>,
-    /// Waiters, as written by versions that queue them.
-    waiters: Vec<serde_json::Value>,
+    /// Who waits in the queue, in the order in which they will be served.
+    pub waiters: Vec<Ticket>,
     unknown: Unknown,
 }
 
@@ -101,7 +177,15 @@ pub struct Lease {
     pub id: HolderId,
     /// Its fencing token.
     pub token: FencingToken,
-    /// How long the lease lasts after each renewal: what everybody judges this entry by.
+    /// Alone or beside others.
+    pub mode: Mode,
+    /// How many permits it has: of a semaphore; 1 elsewhere.
+    pub permits: u32,
+    /// The session under which it is held, if it is. Such an entry stands until its session has
+    /// ended, and nobody renews it.
+    pub session: Option<HolderId>,
+    /// How long the lease lasts after each renewal, its own or its session's: what everybody judges
+    /// it by.
     pub ttl: Duration,
     /// How often it was renewed.
     pub renewals: u64,
@@ -113,6 +197,27 @@ pub struct Lease {
     pub expires_at: Wall,
     /// Set when the work has ended and the entry only stays for the rest of its minimum hold.
     pub released_at: Option<Wall>,
+    /// Who it is.
+    pub owner: Owner,
+    unknown: Unknown,
+    owner_unknown: Unknown,
+}
+
+/// A waiter's place in the queue. It stands until its session has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ticket {
+    /// The acquisition that it will be.
+    pub id: HolderId,
+    /// The session that keeps it alive, and under which the lock will be held.
+    pub session: HolderId,
+    /// Alone or beside others.
+    pub mode: Mode,
+    /// How many permits it waits for.
+    pub permits: u32,
+    /// How long the session lasts after each renewal.
+    pub ttl: Duration,
+    /// Since when it waits, by its wall clock: for people.
+    pub since: Wall,
     /// Who it is.
     pub owner: Owner,
     unknown: Unknown,
@@ -202,6 +307,7 @@ impl Record {
             token,
             nonce,
             holders: Vec::new(),
+            limit: 1,
             payload: None,
             done: None,
             history: Vec::new(),
@@ -218,16 +324,16 @@ impl Record {
         Self::decode_of(Kind::Lock, bytes)
     }
 
-    /// The record of this kind in `bytes`.
+    /// The record in `bytes`, of this kind or of one that [shares its keys](Kind::shares_keys_with).
     ///
     /// # Errors
-    /// The first fault, with its path in the document; another kind is [`Fault::OtherKind`].
+    /// The first fault, with its path in the document; any other kind is [`Fault::OtherKind`].
     pub fn decode_of(kind: Kind, bytes: &[u8]) -> Result<Self, RecordError> {
         decode::record(kind, bytes)
     }
 
-    /// The record as JSON. When it would exceed 64 KiB, or 128 KiB where there may be a result, the
-    /// oldest tenures are left out.
+    /// The record as JSON. When it would exceed what its kind may have, the oldest tenures are left
+    /// out.
     ///
     /// # Errors
     /// It is too large even without history.
@@ -240,6 +346,16 @@ impl Record {
         self.holders.iter().find(|lease| lease.id == id)
     }
 
+    /// The ticket of this acquisition, if it waits in the queue.
+    pub fn ticket(&self, id: HolderId) -> Option<&Ticket> {
+        self.waiters.iter().find(|ticket| ticket.id == id)
+    }
+
+    /// How many permits are held.
+    pub fn permits_held(&self) -> u64 {
+        self.holders.iter().map(|lease| u64::from(lease.permits)).sum()
+    }
+
     /// The tenure of this acquisition, if it has ended and is still remembered.
     pub fn tenure(&self, id: HolderId) -> Option<&Tenure> {
         self.history.iter().rev().find(|tenure| tenure.id == id)
@@ -247,8 +363,22 @@ impl Record {
 
     /// Moves every holder's entry into the history.
     pub(crate) fn retire_holders(&mut self, how: impl Fn(&Lease) -> End, at: Wall) {
+        self.retire(|lease| Some(how(lease)), at);
+    }
+
+    /// Moves the entry of this acquisition into the history, if it is there.
+    pub(crate) fn retire_holder(&mut self, id: HolderId, how: impl Into<End>, at: Wall) {
+        let end = how.into();
+        self.retire(|lease| (lease.id == id).then(|| end.clone()), at);
+    }
+
+    /// Moves the entries that have ended into the history.
+    pub(crate) fn retire(&mut self, how: impl Fn(&Lease) -> Option<End>, at: Wall) {
         for lease in std::mem::take(&mut self.holders) {
-            let end = how(&lease);
+            let Some(end) = how(&lease) else {
+                self.holders.push(lease);
+                continue;
+            };
             self.history.push(Tenure {
                 id: lease.id,
                 token: lease.token,
@@ -313,6 +443,9 @@ impl Lease {
         Self {
             id,
             token,
+            mode: Mode::Exclusive,
+            permits: 1,
+            session: None,
             ttl,
             renewals: 0,
             acquired_at: at,
@@ -322,6 +455,43 @@ impl Lease {
             owner,
             unknown: Unknown::new(),
             owner_unknown: Unknown::new(),
+        }
+    }
+}
+
+impl Ticket {
+    /// The place in the queue of an acquisition that has waited since `at`.
+    pub(crate) fn new(
+        id: HolderId,
+        session: HolderId,
+        mode: Mode,
+        permits: u32,
+        ttl: Duration,
+        at: Wall,
+        owner: Owner,
+    ) -> Self {
+        let (unknown, owner_unknown) = (Unknown::new(), Unknown::new());
+        Self {
+            id,
+            session,
+            mode,
+            permits,
+            ttl,
+            since: at,
+            owner: Owner { note: None, ..owner },
+            unknown,
+            owner_unknown,
+        }
+    }
+
+    /// The entry that takes the ticket's place at `at`.
+    pub(crate) fn admitted(self, token: FencingToken, at: Wall) -> Lease {
+        Lease {
+            mode: self.mode,
+            permits: self.permits,
+            session: Some(self.session),
+            owner_unknown: self.owner_unknown,
+            ..Lease::acquired(self.id, token, self.ttl, at, self.owner)
         }
     }
 }

@@ -307,7 +307,7 @@ fn retired(
 /// What was written can be read again, by everybody.
 fn legible(written: &Record) -> Result<(), TestCaseError> {
     let bytes = written.encode().expect("is small");
-    prop_assert!(bytes.len() <= 65_536);
+    prop_assert!(bytes.len() <= 262_144);
     let again = Record::decode(&bytes).expect("reads what was written");
     prop_assert_eq!(again.encode().expect("was written"), bytes);
     Ok(())

@@ -136,6 +136,22 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_ticket()(
+        id in holder_id(), session in holder_id(), ttl in ttl(), since in time(),
+        owner in owner(), mut map in unknown(),
+    ) -> Value {
+        map.insert("id".into(), id.to_string().into());
+        map.insert("session".into(), session.to_string().into());
+        map.insert("mode".into(), "exclusive".into());
+        map.insert("permits".into(), 1.into());
+        map.insert("ttl_ms".into(), (ttl.as_millis() as u64).into());
+        map.insert("since".into(), since);
+        map.insert("owner".into(), owner);
+        map.into()
+    }
+}
+
+prop_compose! {
     fn any_tenure()(
         id in holder_id(), token in token(), owner in owner(), from in time(), to in time(),
         ended in prop_oneof![Just("released"), Just("expired"), Just("broken"), Just("lent")],
@@ -157,7 +173,7 @@ prop_compose! {
     fn any_document()(
         token in token(), behind in prop_oneof![2 => Just(0), 1 => 0..1000_u64], nonce in nonce(),
         holder in option::weighted(0.7, any_lease().boxed()), payload in json(),
-        waiters in vec(json(), 0..3),
+        waiters in vec(any_ticket().boxed(), 0..3),
         tenures in vec(any_tenure().boxed(), 0..3), full in prop::bool::weighted(0.2),
         mut map in unknown(),
     ) -> Value {
