@@ -3,38 +3,43 @@
 //! Runs as a task of the library: the caller's future may be dropped at any await point, the task
 //! goes on and undoes what it has begun (hazards H2, H16).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::path::Path;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tracing::Instrument;
 
 use crate::client::Client;
 use crate::clock::{Boot, Clock, Moment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
-use crate::hold::Hold;
 use crate::holder::HolderId;
 use crate::info::LockInfo;
-use crate::keeper::Keeper;
 use crate::name;
 use crate::options::{LockOptions, Terms};
 use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
-use crate::protocol::lock::{Acquire, AcquireDecision, Own, acquire};
+use crate::protocol::lock::{Acquire, AcquireDecision, acquire};
+use crate::protocol::queue::Want;
 use crate::record::{Done, Kind, Record};
+use crate::session::OpenSession;
 use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
 use crate::wait::{Backoff, POLLING};
 
 mod door;
+mod enter;
 mod outage;
+mod sessions;
 mod start;
+mod target;
 mod view;
 
 use outage::Outage;
 pub(crate) use start::token_start;
+pub(crate) use target::{Target, Under};
 use view::{View, moved_on};
 
 /// How long to try.
@@ -62,10 +67,10 @@ pub(crate) enum Contended {
 /// Attempts of one write.
 const WRITES: u32 = 3;
 
-/// Contends for the record of this kind and name, in a task of the library.
+/// Contends for the lock of this kind and name, alone and under a lease of its own.
 ///
 /// # Errors
-/// The name or the options are invalid, or the task could not do it.
+/// As [`contend_for`].
 pub(crate) async fn contend(
     client: &Arc<Client>,
     kind: Kind,
@@ -73,17 +78,29 @@ pub(crate) async fn contend(
     options: &LockOptions,
     limit: Limit,
 ) -> Result<Contended> {
-    let terms = options.check()?;
-    let key = name::key_of(kind, client.store.prefix(), name)?;
+    contend_for(&Target::alone(Arc::clone(client), kind, name.to_owned()), options, limit).await
+}
+
+/// Contends in a task of the library.
+///
+/// # Errors
+/// The name or the options are invalid, or the task could not do it.
+pub(crate) async fn contend_for(
+    target: &Target,
+    options: &LockOptions,
+    limit: Limit,
+) -> Result<Contended> {
+    let terms = target.terms(options)?;
+    let client = &target.client;
+    let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
     if *client.closing().borrow() {
         return Err(shut_down());
     }
     // Dropped with this future: tells the task that nobody waits any more.
     let (_waiting, caller) = watch::channel(());
-    let contender =
-        Contender::new(Arc::clone(client), kind, name.to_owned(), key, terms, limit, caller);
+    let contender = Contender::new(target.clone(), key, terms, limit, caller);
     let (send, answer) = oneshot::channel();
-    let span = tracing::info_span!("acquire", lock = %name);
+    let span = tracing::info_span!("acquire", lock = %target.name);
     let contending = async move {
         // A guard that nobody receives releases itself.
         let _ = send.send(contender.run().await);
@@ -97,9 +114,7 @@ pub(crate) async fn contend(
 /// One call that wants a lock.
 #[derive(Debug)]
 pub(crate) struct Contender {
-    client: Arc<Client>,
-    kind: Kind,
-    name: String,
+    target: Target,
     key: Path,
     terms: Terms,
     limit: Limit,
@@ -108,6 +123,12 @@ pub(crate) struct Contender {
     first_sent: Option<Moment>,
     /// What a write of this id was conditioned on whose outcome is not known.
     doubt: Option<Option<Version>>,
+    /// Whether a ticket of this id is in the queue, as far as is known.
+    queued: bool,
+    /// The session under which it waits and will hold, once there is one.
+    session: Option<Arc<OpenSession>>,
+    /// What is known of the sessions of others; `None` of those that have ended.
+    sessions: BTreeMap<HolderId, Option<View>>,
     /// For how long and how often the store has failed us.
     outage: Outage,
     /// Closed when the caller has stopped waiting.
@@ -129,30 +150,44 @@ enum Written {
 
 impl Contender {
     fn new(
-        client: Arc<Client>,
-        kind: Kind,
-        name: String,
+        target: Target,
         key: Path,
         terms: Terms,
         limit: Limit,
         caller: watch::Receiver<()>,
     ) -> Self {
-        let id = HolderId::from_random(client.store.rng().bits());
-        let outage = Outage::new(Arc::clone(client.store.rng()));
-        let (first_sent, doubt) = (None, None);
-        Self { client, kind, name, key, terms, limit, id, first_sent, doubt, outage, caller }
+        let rng = target.client.store.rng();
+        let id = HolderId::from_random(rng.bits());
+        let outage = Outage::new(Arc::clone(rng));
+        Self {
+            target,
+            key,
+            terms,
+            limit,
+            id,
+            first_sent: None,
+            doubt: None,
+            queued: false,
+            session: None,
+            sessions: BTreeMap::new(),
+            outage,
+            caller,
+        }
     }
 
     /// Contends until the lock is acquired, somebody else holds it, the limit is reached, the work is
     /// done, or the caller has stopped waiting.
     async fn run(mut self) -> Result<Contended> {
-        telemetry::attempt();
+        let counted = self.target.kind != Kind::Session;
+        if counted {
+            telemetry::attempt();
+        }
         let started = self.clock().now();
         let result = self.contend(started).await;
         // A write whose outcome is in doubt must not take effect after the caller was told that
-        // there is no lock (hazard H2).
-        if self.doubt.is_some() {
-            let client = Arc::clone(&self.client);
+        // there is no lock (hazard H2), and nobody is to wait for a ticket that is not used.
+        if !matches!(result, Ok(Contended::Acquired(_))) && self.has_left_traces() {
+            let client = Arc::clone(self.client());
             client.spawn(self.shut_the_door());
         }
         if matches!(result, Ok(Contended::Held(_))) {
@@ -161,11 +196,16 @@ impl Contender {
         result
     }
 
+    /// Whether something of this acquisition is on record, or may yet be.
+    fn has_left_traces(&self) -> bool {
+        self.doubt.is_some() || self.queued
+    }
+
     /// Waits or reads, unless the caller stops waiting or the store is shut down meanwhile. Never
     /// used around a write: that is always seen to its end (hazard H16).
     async fn unless_given_up<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let mut caller = self.caller.clone();
-        let mut closing = self.client.closing();
+        let mut closing = self.client().closing();
         tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => Err(shut_down()),
@@ -177,12 +217,16 @@ impl Contender {
         }
     }
 
+    fn client(&self) -> &Arc<Client> {
+        &self.target.client
+    }
+
     fn clock(&self) -> &Arc<dyn Clock> {
-        self.client.store.clock()
+        self.client().store.clock()
     }
 
     fn store(&self) -> &LockStore {
-        &self.client.store
+        &self.client().store
     }
 
     async fn contend(&mut self, started: Moment) -> Result<Contended> {
@@ -192,6 +236,7 @@ impl Contender {
             None => self.look().await?,
         };
         loop {
+            self.leave_lost_session()?;
             // A new record will be written, and before that its first token be found out.
             if view.found.is_none() && self.make_fit().await? {
                 view = self.look().await?;
@@ -205,16 +250,27 @@ impl Contender {
                         Err(next) => view = next,
                     }
                 }
-                // Never written to before: that takes time, so decide again.
-                AcquireDecision::Write { .. } if self.make_fit().await? => {}
+                // Never written to before, or without a session: that takes time, so decide again.
+                AcquireDecision::Write { .. } | AcquireDecision::Queue(_)
+                    if self.make_fit().await? || self.open_session().await? => {}
                 AcquireDecision::Write { record, takeover } => {
-                    let written = self.write(*record, takeover, view, decided).await?;
+                    let written = self.write(*record, view, decided).await?;
+                    if let (Written::Landed { .. }, Some(rule)) = (&written, takeover) {
+                        note_takeover(&self.target.name, rule);
+                    }
                     match self.outcome(written, started).await? {
                         Ok(guard) => return Ok(Contended::Acquired(guard)),
                         Err(next) => view = next,
                     }
                 }
+                AcquireDecision::Queue(record) => {
+                    view = self.line_up(*record, view, decided).await?
+                }
+                AcquireDecision::Ask(session) => self.ask(session, &view).await?,
+                AcquireDecision::End(session) => self.end(session).await?,
                 AcquireDecision::Done => return Ok(Contended::Done(done(view)?)),
+                AcquireDecision::OtherKind(found) => return Err(self.target.other_kind(found)),
+                AcquireDecision::OtherLimit(stored) => return Err(self.target.other_limit(stored)),
                 AcquireDecision::HeldUntil(end) => {
                     self.outage.over();
                     if self.limit == Limit::Once {
@@ -246,15 +302,18 @@ impl Contender {
     async fn decide(&self, view: &View) -> Result<(AcquireDecision, Moment)> {
         let store = self.store_time(view).await;
         let above = self.token_floor(view).await?;
+        let sessions = self.known_sessions().await;
         let now = self.clock().now();
         let evidence = Evidence {
             now,
             observations: &view.observations,
             store,
             max_skew: self.terms.max_skew,
+            sessions: &sessions,
         };
         let intent = Acquire {
-            kind: self.kind,
+            kind: self.target.kind,
+            want: self.want(),
             id: self.id,
             ttl: self.terms.ttl,
             owner: self.terms.owner.clone(),
@@ -291,23 +350,18 @@ impl Contender {
     /// A token that the new one must exceed: whatever this process has seen under the name, and
     /// for a new record the store's present time in microseconds (hazard H9).
     async fn token_floor(&self, view: &View) -> Result<FencingToken> {
-        let highest = self.client.memory.highest(&self.key).unwrap_or(FencingToken::ZERO);
-        if view.found.is_some() {
+        let highest = self.client().memory.highest(&self.key).unwrap_or(FencingToken::ZERO);
+        // The name of a session is used once: nothing has to rise.
+        if view.found.is_some() || self.target.kind == Kind::Session {
             return Ok(highest);
         }
         let start = token_start(self.store(), view.now, self.terms.request_timeout).await?;
         Ok(highest.max(start))
     }
 
-    /// Makes the lock ours by writing `record`, which was decided on at `decided`, over what was
-    /// seen.
-    async fn write(
-        &mut self,
-        record: Record,
-        takeover: Option<Rule>,
-        view: View,
-        decided: Moment,
-    ) -> Result<Written> {
+    /// Writes `record`, which was decided on at `decided`, over what was seen: with our entry, or with
+    /// our ticket.
+    async fn write(&mut self, record: Record, view: View, decided: Moment) -> Result<Written> {
         self.first_sent.get_or_insert(decided);
         let until = match self.limit {
             Limit::Until(limit) => limit.max(decided.boot.plus(self.terms.request_timeout)),
@@ -320,9 +374,6 @@ impl Contender {
         match swapped {
             Ok(Swap::Won { version }) => {
                 self.settled();
-                if let Some(rule) = takeover {
-                    note_takeover(&self.name, rule);
-                }
                 Ok(Written::Landed { record: Box::new(record), version, sent: decided })
             }
             Ok(Swap::Conflict(read)) => {
@@ -338,7 +389,7 @@ impl Contender {
             Err(error) => {
                 // This one was not applied; an earlier one still may be.
                 self.doubt = doubted_before;
-                if self.doubt.is_none() {
+                if !self.has_left_traces() {
                     self.first_sent = None;
                 }
                 self.bear(error).await?;
@@ -386,60 +437,38 @@ impl Contender {
             Written::Look(view) => return Ok(Err(view)),
             Written::Landed { record, version, sent } => (record, version, sent),
         };
-        if !remaining(self.terms.ttl, sent, self.clock().now()).is_zero() {
+        if self.is_in_time(&record, sent) {
             return self.enter(*record, version, sent, started).map(Ok);
         }
         // It took so long that the lease is over. Others may be about to take the lock: give it
         // back in the background, as another identity, and look again.
-        let anew = Self::new(
-            Arc::clone(&self.client),
-            self.kind,
-            self.name.clone(),
-            self.key.clone(),
-            self.terms.clone(),
-            self.limit,
-            self.caller.clone(),
-        );
-        let mut late = std::mem::replace(self, anew);
-        late.doubt = Some(Some(version));
-        self.client.spawn(late.shut_the_door());
+        self.doubt = Some(Some(version));
+        self.begin_anew();
         Ok(Err(self.look().await?))
     }
 
-    /// We hold the lock: from here on its keeper sees to it.
-    fn enter(
-        &self,
-        record: Record,
-        version: Version,
-        sent: Moment,
-        started: Moment,
-    ) -> Result<LockGuard> {
-        let token = record.lease(self.id).map_or(record.token, |lease| lease.token);
-        self.client.memory.issued(&self.key, token);
-        let now = self.clock().now();
-        telemetry::acquired(now.since(started));
-        tracing::info!(lock = %self.name, %token, holder = %self.id, "acquired");
-        let clock = Arc::clone(self.clock());
-        let hold = Hold::new(self.name.clone(), self.id, token, sent, &self.terms, clock);
-        let hold = Arc::new(hold);
-        let (sender, commands) = mpsc::unbounded_channel();
-        let keeper = Keeper {
-            store: Arc::clone(&self.client.store),
-            memory: Arc::clone(&self.client.memory),
-            key: self.key.clone(),
-            hold: Arc::clone(&hold),
-            terms: self.terms.clone(),
-            record,
-            version,
-            own: Own { id: self.id, renewals: 0, unresolved: false },
-            commands,
-            _registration: self.client.register(Arc::clone(&hold), sender.downgrade()),
-        };
-        let span = tracing::info_span!("lease", lock = %self.name, %token);
-        self.client.spawn(keeper.run().instrument(span));
-        let guard = LockGuard::new(hold, sender);
-        // A shutdown that began meanwhile may have missed this guard, which gives itself back.
-        if *self.client.closing().borrow() { Err(shut_down()) } else { Ok(guard) }
+    /// Whether the entry that has landed is still worth something.
+    fn is_in_time(&self, record: &Record, sent: Moment) -> bool {
+        match &self.session {
+            // Who was admitted from the queue has to hold under the session it waited under.
+            Some(session) => {
+                let under = record.lease(self.id).and_then(|lease| lease.session);
+                under == Some(session.id) && session.hold.is_held()
+            }
+            None => !remaining(self.terms.ttl, sent, self.clock().now()).is_zero(),
+        }
+    }
+
+    /// Goes on as another acquisition, while what this one has left is undone in the background.
+    fn begin_anew(&mut self) {
+        let target = self.target.clone();
+        let (key, terms) = (self.key.clone(), self.terms.clone());
+        let anew = Self::new(target, key, terms, self.limit, self.caller.clone());
+        let former = std::mem::replace(self, anew);
+        if former.has_left_traces() {
+            let client = Arc::clone(self.client());
+            client.spawn(former.shut_the_door());
+        }
     }
 
     /// Waits a while for a lock that is held and looks again; the last view when the limit is

@@ -1,21 +1,24 @@
 //! What an operator does from outside to a lock, or to work that is run once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use object_store::path::Path;
 
-use crate::acquire::{token_start, unreadable};
+use crate::acquire::{Target, token_start, unreadable};
 use crate::client::Client;
+use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
-use crate::holder::Owner;
+use crate::holder::{HolderId, Nonce, Owner};
 use crate::info::{HolderInfo, LockInfo};
 use crate::lock::Lock;
 use crate::name;
 use crate::once::Once;
 use crate::options::{DEFAULT_TTL, request_timeout};
 use crate::protocol::lock::break_lease;
+use crate::protocol::session;
 use crate::record::{Kind, Record};
-use crate::store::{Content, Patience, Swap};
+use crate::store::{Content, LockStore, Patience, Swap};
 use crate::token::FencingToken;
 
 /// An operator's override: ends somebody else's lease.
@@ -70,8 +73,13 @@ impl Break {
 }
 
 impl Lock {
-    /// Ends the present holder's lease and frees the lock. The counter of tokens is kept, and who
-    /// broke it, when and why is remembered in the history.
+    /// Ends the present holder's lease and frees the lock, or hands it over to who waits next in the
+    /// queue. The counter of tokens is kept, and who broke it, when and why is remembered in the
+    /// history. Works alike on whatever has the name: with a token it puts out that one of several
+    /// holders, with force all of them.
+    ///
+    /// A holder under a [session](crate::Session) loses all that it holds under it: the session is
+    /// ended.
     ///
     /// # Errors
     /// [`NotHeld`](ErrorKind::NotHeld), [`TokenMismatch`](ErrorKind::TokenMismatch) when another
@@ -134,22 +142,17 @@ async fn execute(
         let (version, record, broken) = match &read.content {
             Content::Absent => return Err(not_held(name, "it has no record")),
             Content::Record { record, version, last_modified } => {
-                let Some(token) = present(record) else {
-                    return Err(not_held(name, "nobody holds it"));
-                };
-                if let Some(expected) = order.expected.filter(|expected| *expected != token) {
-                    return Err(Error::new(
-                        ErrorKind::TokenMismatch,
-                        format!(
-                            "{name:?} is held with token {token}, not {expected}: look again \
-                             before breaking it"
-                        ),
-                    ));
+                check_expected(name, record, order.expected)?;
+                // Who holds under a session would not hear of it before it gives the lock back.
+                for session in sessions_of(record, order.expected) {
+                    end_session(store, session).await?;
                 }
                 let info = LockInfo::of_record(name, record, *last_modified, read.now);
-                let freed =
-                    break_lease(record, Some(by.clone()), order.reason.clone(), nonce, now.wall);
-                let holder = info.holders.into_iter().next();
+                let (whose, reason) = (order.expected, order.reason.clone());
+                let freed = break_lease(record, whose, Some(by.clone()), reason, nonce, now.wall);
+                let is_meant =
+                    |holder: &HolderInfo| whose.is_none_or(|token| holder.token == token);
+                let holder = info.holders.into_iter().find(is_meant);
                 (version, freed, Broken { token: record.token, holder, repaired: false })
             }
             Content::Unreadable { error, .. } if order.expected.is_some() => {
@@ -172,15 +175,94 @@ async fn execute(
             Swap::Unknown(error) => return Err(error),
         }
     }
-    Err(Error::new(ErrorKind::Unavailable, format!("the record of {name:?} changes all the time")))
+    Err(changes_all_the_time(name))
 }
 
-/// The token of whoever is there, or has left a result.
-fn present(record: &Record) -> Option<FencingToken> {
-    let holder = record.holders.first().map(|lease| lease.token);
-    holder.or_else(|| Some(record.done.as_ref()?.token))
+/// Whether there is somebody to break, who has the token that was expected.
+fn check_expected(name: &str, record: &Record, expected: Option<FencingToken>) -> Result<()> {
+    let holders = record.holders.iter().map(|lease| lease.token);
+    let present: Vec<_> = holders.chain(record.done.as_ref().map(|done| done.token)).collect();
+    if present.is_empty() {
+        return Err(not_held(name, "nobody holds it"));
+    }
+    let Some(expected) = expected.filter(|expected| !present.contains(expected)) else {
+        return Ok(());
+    };
+    let present: Vec<_> = present.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "{name:?} is held with token {}, not {expected}: look again before breaking it",
+        present.join(", ")
+    );
+    Err(Error::new(ErrorKind::TokenMismatch, message))
+}
+
+/// The sessions under which those hold who are meant.
+fn sessions_of(record: &Record, whose: Option<FencingToken>) -> BTreeSet<HolderId> {
+    let meant =
+        record.holders.iter().filter(|lease| whose.is_none_or(|token| lease.token == token));
+    meant.filter_map(|lease| lease.session).collect()
+}
+
+/// Ends a session, whether or not it has run out.
+async fn end_session(store: &LockStore, session: HolderId) -> Result<()> {
+    let key = name::key_of(Kind::Session, store.prefix(), &session.to_string())?;
+    let decide = |found: Option<&Record>, nonce, now| {
+        let held = found.filter(|found| !found.holders.is_empty());
+        Ok(held.map(|found| session::end(found, nonce, now)))
+    };
+    rewrite_at(store, &key, &session.to_string(), decide).await
+}
+
+/// Rewrites the record of `target` as `decide` says, again and again while others change it; `None`
+/// leaves it as it is.
+///
+/// # Errors
+/// What `decide` refuses, the record is damaged, or the store did not do it.
+pub(crate) async fn rewrite(
+    target: &Target,
+    decide: impl Fn(Option<&Record>, Nonce, Wall) -> Result<Option<Record>> + Send + Sync + 'static,
+) -> Result<()> {
+    let client = Arc::clone(&target.client);
+    let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
+    let (store, name) = (Arc::clone(&client.store), target.name.clone());
+    client
+        .call(async move {
+            store.ensure_fit().await?;
+            rewrite_at(&store, &key, &name, decide).await
+        })
+        .await
+}
+
+async fn rewrite_at(
+    store: &LockStore,
+    key: &Path,
+    name: &str,
+    decide: impl Fn(Option<&Record>, Nonce, Wall) -> Result<Option<Record>>,
+) -> Result<()> {
+    let request = request_timeout(DEFAULT_TTL);
+    for _ in 0..REDO {
+        let read = store.read(key, request).await?;
+        let (nonce, now) = (store.nonce(), store.clock().now());
+        let (found, version) = match &read.content {
+            Content::Absent => (None, None),
+            Content::Record { record, version, .. } => (Some(&**record), Some(version)),
+            Content::Unreadable { error, .. } => return Err(unreadable(name, error.clone())),
+        };
+        let Some(record) = decide(found, nonce, now.wall)? else { return Ok(()) };
+        let patience = Patience { request, until: now.boot.plus(DEFAULT_TTL), attempts: 5 };
+        match store.swap(key, version, &record, patience).await? {
+            Swap::Won { .. } => return Ok(()),
+            Swap::Conflict(_) => {}
+            Swap::Unknown(error) => return Err(error),
+        }
+    }
+    Err(changes_all_the_time(name))
 }
 
 fn not_held(name: &str, why: &str) -> Error {
     Error::new(ErrorKind::NotHeld, format!("{name:?} cannot be broken: {why}"))
+}
+
+fn changes_all_the_time(name: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the record of {name:?} changes all the time"))
 }

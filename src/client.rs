@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::WeakKeeping;
 use crate::handle::ShutdownReport;
 use crate::hold::Hold;
 use crate::holder::HolderId;
@@ -21,7 +22,9 @@ use crate::keeper::{Command, Release};
 use crate::memory::Memory;
 use crate::name;
 use crate::options::{DEFAULT_TTL, request_timeout};
+use crate::record::Kind;
 use crate::runtime::Runtime;
+use crate::session::Implied;
 use crate::store::LockStore;
 
 /// How long a shutdown waits for releases and abandoned writes. What is not done by then expires.
@@ -32,6 +35,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Client {
     pub(crate) store: Arc<LockStore>,
     pub(crate) memory: Arc<Memory>,
+    /// The sessions that permits and tickets needed.
+    pub(crate) implied: Implied,
     pub(crate) url: String,
     runtime: Runtime,
     /// In an order of their own: a simulation repeats a shutdown to the last request.
@@ -43,9 +48,10 @@ pub(crate) struct Client {
 
 #[derive(Debug)]
 struct Registered {
+    kind: Kind,
     hold: Arc<Hold>,
-    /// Weak: a keeper ends when its guard, which has the sender, is gone.
-    keeper: mpsc::WeakUnboundedSender<Command>,
+    /// Weak: a keeper ends when its guard, which keeps it, is gone.
+    keeping: WeakKeeping,
 }
 
 impl Client {
@@ -53,6 +59,7 @@ impl Client {
         Self {
             store: Arc::new(store),
             memory: Arc::default(),
+            implied: Implied::default(),
             url,
             runtime,
             guards: Mutex::default(),
@@ -104,11 +111,12 @@ impl Client {
     /// Takes note of an acquisition for as long as the registration lives.
     pub(crate) fn register(
         self: &Arc<Self>,
+        kind: Kind,
         hold: Arc<Hold>,
-        keeper: mpsc::WeakUnboundedSender<Command>,
+        keeping: WeakKeeping,
     ) -> Registration {
         let id = hold.id;
-        self.guards().insert(id, Registered { hold, keeper });
+        self.guards().insert(id, Registered { kind, hold, keeping });
         Registration { client: Arc::downgrade(self), id }
     }
 
@@ -184,24 +192,39 @@ impl Client {
         report.await.unwrap_or_default()
     }
 
-    async fn give_everything_back(&self, report: &mut ShutdownReport) {
+    /// Gives back what is held under this session.
+    pub(crate) async fn release_all_under(&self, session: &Arc<Hold>) {
+        let under = |guard: &Registered| guard.hold.is_under(session);
+        self.release_all(under, &mut ShutdownReport::default()).await;
+    }
+
+    /// Gives back what is chosen, all at once, and counts it.
+    async fn release_all(&self, chosen: impl Fn(&Registered) -> bool, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
-        for registered in self.guards().values() {
+        for registered in self.guards().values().filter(|registered| chosen(registered)) {
             if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
-                if let Some(keeper) = registered.keeper.upgrade() {
-                    let _ = keeper.send(Command::Release { done: Some(done) });
+                if let Some(keeping) = registered.keeping.upgrade() {
+                    keeping.order(Command::Release { done: Some(done) });
                 }
                 answers.push(answer);
             }
         }
-        report.unconfirmed = answers.len();
+        report.unconfirmed += answers.len();
         for answer in answers {
             if let Ok(Ok(Release::Released)) = answer.await {
                 report.released += 1;
                 report.unconfirmed -= 1;
             }
         }
+    }
+
+    async fn give_everything_back(&self, report: &mut ShutdownReport) {
+        self.implied.let_go().await;
+        // Sessions last: they are what the others are held by. They are no locks of anybody's.
+        let is_session = |guard: &Registered| guard.kind == Kind::Session;
+        self.release_all(|guard| !is_session(guard), report).await;
+        self.release_all(is_session, &mut ShutdownReport::default()).await;
         // Guards that were lost keep their keepers until they are dropped; nothing of theirs is
         // written any more, so only the others are waited for: those, too, whose guards were dropped
         // before, and that are still giving their locks back.

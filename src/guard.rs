@@ -1,6 +1,6 @@
 //! The guard of a lock that was acquired.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,7 @@ use crate::holder::HolderId;
 use crate::keeper::{Command, Release, lost};
 use crate::protocol::once::Finish;
 use crate::record::Payload;
+use crate::session::Tenant;
 use crate::token::FencingToken;
 
 /// A lock that is held, for as long as [`is_held`](Self::is_held) says so.
@@ -32,12 +33,52 @@ use crate::token::FencingToken;
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard {
     hold: Arc<Hold>,
-    keeper: mpsc::UnboundedSender<Command>,
+    keeping: Keeping,
+}
+
+/// Who writes for an acquisition.
+#[derive(Debug)]
+pub(crate) enum Keeping {
+    /// A task of its own.
+    Keeper(mpsc::UnboundedSender<Command>),
+    /// The task of the session under which it is held.
+    Session(Arc<Tenant>),
+}
+
+/// The same, from where nothing is to be kept alive.
+#[derive(Debug)]
+pub(crate) enum WeakKeeping {
+    Keeper(mpsc::WeakUnboundedSender<Command>),
+    Session(Weak<Tenant>),
+}
+
+impl Keeping {
+    /// Needs no runtime here (hazard H15). A keeper that is gone drops the command, and with it the
+    /// sender of the answer.
+    pub(crate) fn order(&self, command: Command) {
+        match self {
+            Self::Keeper(keeper) => drop(keeper.send(command)),
+            Self::Session(tenant) => tenant.order(command),
+        }
+    }
+}
+
+impl WeakKeeping {
+    pub(crate) fn upgrade(&self) -> Option<Keeping> {
+        match self {
+            Self::Keeper(keeper) => keeper.upgrade().map(Keeping::Keeper),
+            Self::Session(tenant) => tenant.upgrade().map(Keeping::Session),
+        }
+    }
 }
 
 impl LockGuard {
-    pub(crate) fn new(hold: Arc<Hold>, keeper: mpsc::UnboundedSender<Command>) -> Self {
-        Self { hold, keeper }
+    pub(crate) fn new(hold: Arc<Hold>, keeping: Keeping) -> Self {
+        Self { hold, keeping }
+    }
+
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
     }
 
     /// The lock's name.
@@ -131,8 +172,7 @@ impl LockGuard {
 
     async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        // A keeper that is gone drops the command, and with it the sender of the answer.
-        let _ = self.keeper.send(Command::Renew { payload: payload.map(Box::new), done });
+        self.keeping.order(Command::Renew { payload: payload.map(Box::new), done });
         match answer.await {
             Ok(result) => result,
             Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),
@@ -172,8 +212,18 @@ impl LockGuard {
             return Ok(Release::AlreadyLost(reason));
         }
         let (done, answer) = oneshot::channel();
-        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        self.keeping.order(Command::Release { done: Some(done) });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))
+    }
+
+    /// Turns a writer's guard into a reader's.
+    pub(crate) async fn downgrade(&self) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        self.keeping.order(Command::Downgrade { done });
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),
+        }
     }
 
     /// Gives the lease up for good by recording what the work has come to.
@@ -185,7 +235,7 @@ impl LockGuard {
             return Err(shut_down());
         }
         let (done, answer) = oneshot::channel();
-        let _ = self.keeper.send(Command::Finish { finish: Box::new(finish), done });
+        self.keeping.order(Command::Finish { finish: Box::new(finish), done });
         answer.await.unwrap_or_else(|_| {
             let message = "the task that records the result of the work has ended early";
             Err(Error::new(ErrorKind::Unconfirmed, message))
@@ -195,9 +245,8 @@ impl LockGuard {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        // Needs no runtime here: the keeper runs in the library's own (hazard H15).
         if self.hold.is_live() && self.hold.begin_release().is_ok() {
-            let _ = self.keeper.send(Command::Release { done: None });
+            self.keeping.order(Command::Release { done: None });
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::lock::Lock;
 use crate::once::Once;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
 use crate::runtime::Runtime;
+use crate::rwlock::RwLock;
+use crate::semaphore::Semaphore;
+use crate::session::SessionBuilder;
 use crate::store::open::{self, Opening};
 
 /// Opens the store at `url`: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`
@@ -99,6 +102,21 @@ impl Store {
     pub fn objects_on(&self, objects: Arc<dyn ObjectStore>) -> Objects {
         let store = open::beside(&self.client.store, objects);
         Objects::new(Arc::clone(&self.client), Arc::new(store))
+    }
+
+    /// The lock called `name` that one writer holds alone, or several readers together.
+    pub fn rwlock(&self, name: impl Into<String>) -> RwLock {
+        RwLock::new(Arc::clone(&self.client), name.into())
+    }
+
+    /// The semaphore called `name` with `limit` permits, from 1 to 65,536.
+    pub fn semaphore(&self, name: impl Into<String>, limit: u32) -> Semaphore {
+        Semaphore::new(Arc::clone(&self.client), name.into(), limit)
+    }
+
+    /// A session: one lease of this process, under which any number of locks and permits are held.
+    pub fn session(&self) -> SessionBuilder {
+        SessionBuilder::new(Arc::clone(&self.client))
     }
 
     /// Work that is run once under `key`, which is a name like a lock's. It has nothing to do with the

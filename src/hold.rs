@@ -50,6 +50,8 @@ pub enum LossReason {
     /// Another process renewed it under the same identity: a virtual machine was cloned while it
     /// held the lock.
     Cloned,
+    /// The session was closed under which it was held.
+    SessionClosed,
     /// The library's task ended, which is a fault in this library or in the runtime.
     KeeperStopped,
 }
@@ -67,6 +69,7 @@ impl LossReason {
             Self::MaxHold => "max_hold",
             Self::NoProgress => "no_progress",
             Self::Cloned => "cloned",
+            Self::SessionClosed => "session_closed",
             Self::KeeperStopped => "keeper_stopped",
         }
     }
@@ -89,6 +92,7 @@ impl fmt::Display for LossReason {
             Self::MaxHold => f.write_str("it was held for as long as it may be"),
             Self::NoProgress => f.write_str("the work showed no progress"),
             Self::Cloned => f.write_str("a clone of this process renewed it"),
+            Self::SessionClosed => f.write_str("its session was closed"),
             Self::KeeperStopped => f.write_str("the task that renews it ended"),
         }
     }
@@ -139,7 +143,7 @@ pub struct LeaseStatus {
 #[derive(Debug)]
 pub struct LeaseWatch {
     hold: Arc<Hold>,
-    changes: watch::Receiver<State>,
+    changes: Changes,
 }
 
 impl LeaseWatch {
@@ -155,13 +159,54 @@ impl LeaseWatch {
     /// # Cancel safety
     /// Cancel safe: a change is not missed.
     pub async fn changed(&mut self) -> LeaseStatus {
-        if self.changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        self.changes.mark_unchanged();
+        self.changes.next(&self.hold).await;
         self.hold.status()
     }
 }
+
+/// Changes of an acquisition's state, and of its session's.
+#[derive(Debug)]
+struct Changes {
+    own: watch::Receiver<State>,
+    session: Option<watch::Receiver<State>>,
+}
+
+impl Changes {
+    /// Waits for the next; for ever once the lease has ended and that was seen.
+    async fn next(&mut self, hold: &Hold) {
+        let Some(session) = &mut self.session else {
+            if self.own.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            self.own.mark_unchanged();
+            return;
+        };
+        // No keeper looks at the clocks for it, so its watchers do.
+        loop {
+            let watched = hold.is_live();
+            let wake = hold.clock.now().boot.plus(LOOK).min(hold.next_event());
+            tokio::select! {
+                biased;
+                changed = self.own.changed() => match changed {
+                    Ok(()) => return self.own.mark_unchanged(),
+                    Err(_) => std::future::pending::<()>().await,
+                },
+                Ok(()) = session.changed(), if watched => {
+                    session.mark_unchanged();
+                    hold.settle();
+                    // Its renewal is ours, its end comes as our own change.
+                    if hold.is_live() {
+                        return self.own.mark_unchanged();
+                    }
+                }
+                () = hold.clock.sleep_until(wake), if watched => hold.settle(),
+            }
+        }
+    }
+}
+
+/// Clocks are looked at this often where no timer fires when they jump.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One acquisition.
 #[derive(Debug)]
@@ -175,6 +220,8 @@ pub(crate) struct Hold {
     max_hold: Option<Duration>,
     progress_within: Option<Duration>,
     acquired: Moment,
+    /// Under whose lease it is held, if not under one of its own.
+    session: Option<Arc<Hold>>,
     state: watch::Sender<State>,
 }
 
@@ -215,8 +262,18 @@ impl Hold {
             max_hold: terms.max_hold,
             progress_within: terms.progress_within,
             acquired: sent,
+            session: None,
             state: watch::Sender::new(state),
         }
+    }
+
+    /// The same, held under the lease of a session.
+    pub(crate) fn under(self, session: Arc<Self>) -> Self {
+        Self { session: Some(session), ..self }
+    }
+
+    pub(crate) fn is_under(&self, session: &Arc<Self>) -> bool {
+        self.session.as_ref().is_some_and(|own| Arc::ptr_eq(own, session))
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -242,18 +299,36 @@ impl Hold {
                 self.lose(state, reason, now);
                 return true;
             }
-            if state.phase == LeasePhase::Held && now.since(state.sent) >= self.at_risk_after {
+            let phase = self.by_risk(state, now);
+            let changed = state.phase != phase;
+            if changed && phase == LeasePhase::AtRisk {
                 tracing::warn!(lock = %self.name, "the lease is at risk: no renewal was acknowledged");
                 telemetry::at_risk();
-                state.phase = LeasePhase::AtRisk;
-                return true;
             }
-            false
+            state.phase = phase;
+            changed
         });
     }
 
+    /// How a lease that stands does so.
+    fn by_risk(&self, state: &State, now: Moment) -> LeasePhase {
+        match &self.session {
+            Some(session) if session.status().phase == LeasePhase::AtRisk => LeasePhase::AtRisk,
+            Some(_) => LeasePhase::Held,
+            None if now.since(state.sent) >= self.at_risk_after => LeasePhase::AtRisk,
+            None => state.phase.clone(),
+        }
+    }
+
     fn ended_by_time(&self, state: &State, now: Moment) -> Option<LossReason> {
-        if remaining(self.ttl, state.sent, now).is_zero() {
+        if let Some(session) = &self.session {
+            session.settle();
+            match &session.state.borrow().phase {
+                LeasePhase::Lost(reason) => return Some(reason.clone()),
+                LeasePhase::Released => return Some(LossReason::SessionClosed),
+                LeasePhase::Held | LeasePhase::AtRisk => {}
+            }
+        } else if remaining(self.ttl, state.sent, now).is_zero() {
             return Some(state.trouble.clone().unwrap_or(LossReason::Expired));
         }
         if self.max_hold.is_some_and(|max| now.since(self.acquired) >= max) {
@@ -358,7 +433,7 @@ impl Hold {
         let left = match state.phase {
             LeasePhase::Held => self
                 .time_left(&state, now)
-                .min(self.at_risk_after.saturating_sub(now.since(state.sent))),
+                .min(self.at_risk_after.saturating_sub(now.since(self.sent(&state)))),
             _ => self.time_left(&state, now),
         };
         now.boot.plus(left)
@@ -367,12 +442,19 @@ impl Hold {
     /// When the lease on record ends for its holder, whatever the guard says: no write of this
     /// acquisition begins later.
     pub(crate) fn last_write(&self) -> Boot {
-        self.state.borrow().sent.boot.plus(holder_validity(self.ttl))
+        self.sent(&self.state.borrow()).boot.plus(holder_validity(self.ttl))
     }
 
     /// When the write was sent that established or last renewed the lease.
     pub(crate) fn renewed_at(&self) -> Boot {
-        self.state.borrow().sent.boot
+        self.sent(&self.state.borrow()).boot
+    }
+
+    fn sent(&self, state: &State) -> Moment {
+        match &self.session {
+            Some(session) => session.sent(&session.state.borrow()),
+            None => state.sent,
+        }
     }
 
     pub(crate) fn held_for(&self) -> Duration {
@@ -384,30 +466,42 @@ impl Hold {
         let wall = self.limits(&state).map(|(from, limit)| from.wall.plus(limit)).min();
         LeaseStatus {
             phase: state.phase.clone(),
-            renewals: state.renewals,
+            renewals: match &self.session {
+                Some(session) => session.state.borrow().renewals,
+                None => state.renewals,
+            },
             boot_deadline: self.boot_deadline(&state).since_origin(),
             wall_deadline: wall.unwrap_or_default().into(),
         }
     }
 
     pub(crate) fn watch(self: &Arc<Self>) -> LeaseWatch {
-        LeaseWatch { hold: Arc::clone(self), changes: self.state.subscribe() }
+        LeaseWatch { hold: Arc::clone(self), changes: self.changes() }
+    }
+
+    fn changes(&self) -> Changes {
+        let session = self.session.as_ref().map(|session| session.state.subscribe());
+        Changes { own: self.state.subscribe(), session }
     }
 
     /// Waits until a phase satisfies `wanted`; for ever when it never does.
     pub(crate) fn wait_for<T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         wanted: impl Fn(&LeasePhase) -> Option<T> + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static {
         self.settle();
-        let mut changes = self.state.subscribe();
+        // Who holds by a lease of its own is told by its keeper, also of the guard's end.
+        let under_session = self.session.is_some().then(|| Arc::clone(self));
+        let mut changes = self.changes();
         async move {
             loop {
-                if let Some(found) = wanted(&changes.borrow_and_update().phase) {
+                if let Some(found) = wanted(&changes.own.borrow_and_update().phase) {
                     return found;
                 }
-                if changes.changed().await.is_err() {
-                    std::future::pending::<()>().await;
+                match &under_session {
+                    Some(hold) => changes.next(hold).await,
+                    None if changes.own.changed().await.is_err() => std::future::pending().await,
+                    None => {}
                 }
             }
         }
@@ -426,7 +520,7 @@ impl Hold {
 
     /// Everything that ends the lease by time: from when, and how long.
     fn limits(&self, state: &State) -> impl Iterator<Item = (Moment, Duration)> {
-        let lease = Some((state.sent, holder_validity(self.ttl)));
+        let lease = Some((self.sent(state), holder_validity(self.ttl)));
         let hold = self.max_hold.map(|max| (self.acquired, max));
         let progress = self.progress_within.map(|within| (state.touched, within));
         [lease, hold, progress].into_iter().flatten()

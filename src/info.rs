@@ -9,7 +9,7 @@ use crate::clock::Wall;
 use crate::holder::{HolderId, Owner};
 use crate::protocol::expiry::{StoreTime, contender_wait};
 use crate::protocol::once::is_past;
-use crate::record::{self, Payload, Record, rfc3339, to_pretty_json};
+use crate::record::{self, Kind, Mode, Payload, Record, rfc3339, to_pretty_json};
 use crate::store::{Content, Read, StoreNow};
 use crate::token::FencingToken;
 
@@ -19,12 +19,18 @@ use crate::token::FencingToken;
 pub struct LockInfo {
     /// The lock's name, or the work's key.
     pub name: String,
+    /// What it is; `None` when there is no record, or none that is understood.
+    pub kind: Option<Kind>,
     /// Held, free, or neither.
     pub state: LockState,
     /// The highest token ever issued.
     pub token: Option<FencingToken>,
     /// Who holds it.
     pub holders: Vec<HolderInfo>,
+    /// How many permits there are: of a semaphore.
+    pub limit: Option<u32>,
+    /// Who waits in the queue, in the order in which they will be served.
+    pub waiters: Vec<WaiterInfo>,
     /// What the last holder to set one left to read.
     pub payload: Option<Payload>,
     /// What the work has come to that is run once.
@@ -83,6 +89,13 @@ pub struct HolderInfo {
     pub id: HolderId,
     /// Its fencing token.
     pub token: FencingToken,
+    /// Alone or beside others.
+    pub mode: Mode,
+    /// How many permits it has: of a semaphore; 1 elsewhere.
+    pub permits: u32,
+    /// The session under which it is held, if it is. Its lease is the session's then, and the times
+    /// below are those of the acquisition.
+    pub session: Option<HolderId>,
     /// How long the lease lasts after each renewal.
     pub ttl: Duration,
     /// How often it was renewed.
@@ -99,6 +112,24 @@ pub struct HolderInfo {
     pub owner: Owner,
     /// How long the lease still lasts by the store's clock, where that is known; an estimate.
     pub remaining: Option<Duration>,
+}
+
+/// A waiter, as its ticket in the record says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WaiterInfo {
+    /// Which acquisition it will be.
+    pub id: HolderId,
+    /// The session that keeps its ticket alive.
+    pub session: HolderId,
+    /// Alone or beside others.
+    pub mode: Mode,
+    /// How many permits it waits for: of a semaphore; 1 elsewhere.
+    pub permits: u32,
+    /// Since when it waits, by its wall clock.
+    pub since: SystemTime,
+    /// Who it is.
+    pub owner: Owner,
 }
 
 /// What work has come to that is run once.
@@ -143,9 +174,12 @@ impl LockInfo {
     pub(crate) fn absent(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            kind: None,
             state: LockState::Absent,
             token: None,
             holders: Vec::new(),
+            limit: None,
+            waiters: Vec::new(),
             payload: None,
             done: None,
             history: Vec::new(),
@@ -169,8 +203,11 @@ impl LockInfo {
             },
             Content::Record { record, last_modified, .. } => {
                 let mut info = Self::of_record(name, record, *last_modified, now);
+                // What is held under a session does not age with this record.
                 let ended = |age: Duration| {
-                    record.holders.iter().all(|lease| age >= contender_wait(lease.ttl) + margin)
+                    record.holders.iter().all(|lease| {
+                        lease.session.is_none() && age >= contender_wait(lease.ttl) + margin
+                    })
                 };
                 if info.state == LockState::Held && age(*last_modified, now).is_some_and(ended) {
                     info.state = LockState::Expired;
@@ -201,9 +238,12 @@ impl LockInfo {
         };
         Self {
             name: name.to_owned(),
+            kind: Some(record.kind),
             state,
             token: Some(record.token),
             holders: record.holders.iter().map(|lease| holder(lease, age)).collect(),
+            limit: (record.kind == Kind::Semaphore).then_some(record.limit),
+            waiters: record.waiters.iter().map(waiter).collect(),
             payload: record.payload.clone(),
             done: record.done.clone().map(Into::into),
             history: record.history.iter().map(tenure).collect(),
@@ -212,8 +252,9 @@ impl LockInfo {
         }
     }
 
-    /// The same as indented JSON: `name`, `state`, `token`, `holders`, `payload`, `done` if there is
-    /// a result, `history`, `last_modified`, `problem`; times in RFC 3339, durations in milliseconds.
+    /// The same as indented JSON: `name`, `kind`, `state`, `token`, `holders`, `limit` of a semaphore,
+    /// `waiters`, `payload`, `done` if there is a result, `history`, `last_modified`, `problem`; times
+    /// in RFC 3339, durations in milliseconds.
     pub fn to_json(&self) -> String {
         to_pretty_json(&View::of(self))
     }
@@ -249,6 +290,9 @@ fn holder(lease: &record::Lease, age: Option<Duration>) -> HolderInfo {
     HolderInfo {
         id: lease.id,
         token: lease.token,
+        mode: lease.mode,
+        permits: lease.permits,
+        session: lease.session,
         ttl: lease.ttl,
         renewals: lease.renewals,
         acquired_at: lease.acquired_at.into(),
@@ -256,7 +300,18 @@ fn holder(lease: &record::Lease, age: Option<Duration>) -> HolderInfo {
         expires_at: lease.expires_at.into(),
         released_at: lease.released_at.map(Into::into),
         owner: lease.owner.clone(),
-        remaining: age.map(|age| lease.ttl.saturating_sub(age)),
+        remaining: age.filter(|_| lease.session.is_none()).map(|age| lease.ttl.saturating_sub(age)),
+    }
+}
+
+fn waiter(ticket: &record::Ticket) -> WaiterInfo {
+    WaiterInfo {
+        id: ticket.id,
+        session: ticket.session,
+        mode: ticket.mode,
+        permits: ticket.permits,
+        since: ticket.since.into(),
+        owner: ticket.owner.clone(),
     }
 }
 
@@ -276,9 +331,13 @@ fn tenure(tenure: &record::Tenure) -> Tenure {
 #[derive(Serialize)]
 struct View<'a> {
     name: &'a str,
+    kind: Option<&'static str>,
     state: &'static str,
     token: Option<u64>,
     holders: Vec<HolderView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    waiters: Vec<WaiterView<'a>>,
     payload: &'a Option<Payload>,
     #[serde(skip_serializing_if = "Option::is_none")]
     done: Option<DoneView<'a>>,
@@ -291,6 +350,9 @@ struct View<'a> {
 struct HolderView<'a> {
     id: String,
     token: u64,
+    mode: &'static str,
+    permits: u32,
+    session: Option<String>,
     ttl_ms: u128,
     renewals: u64,
     acquired_at: String,
@@ -298,6 +360,16 @@ struct HolderView<'a> {
     expires_at: String,
     released_at: Option<String>,
     remaining_ms: Option<u128>,
+    owner: OwnerView<'a>,
+}
+
+#[derive(Serialize)]
+struct WaiterView<'a> {
+    id: String,
+    session: String,
+    mode: &'static str,
+    permits: u32,
+    since: String,
     owner: OwnerView<'a>,
 }
 
@@ -334,9 +406,12 @@ impl<'a> View<'a> {
     fn of(info: &'a LockInfo) -> Self {
         Self {
             name: &info.name,
+            kind: info.kind.map(Kind::as_str),
             state: info.state.as_str(),
             token: info.token.map(FencingToken::get),
             holders: info.holders.iter().map(HolderView::of).collect(),
+            limit: info.limit,
+            waiters: info.waiters.iter().map(WaiterView::of).collect(),
             payload: &info.payload,
             done: info.done.as_ref().map(DoneView::of),
             history: info.history.iter().map(TenureView::of).collect(),
@@ -351,6 +426,9 @@ impl<'a> HolderView<'a> {
         Self {
             id: holder.id.to_string(),
             token: holder.token.get(),
+            mode: holder.mode.as_str(),
+            permits: holder.permits,
+            session: holder.session.map(|session| session.to_string()),
             ttl_ms: holder.ttl.as_millis(),
             renewals: holder.renewals,
             acquired_at: time(holder.acquired_at),
@@ -359,6 +437,19 @@ impl<'a> HolderView<'a> {
             released_at: holder.released_at.map(time),
             remaining_ms: holder.remaining.map(|left| left.as_millis()),
             owner: OwnerView::of(&holder.owner),
+        }
+    }
+}
+
+impl<'a> WaiterView<'a> {
+    fn of(waiter: &'a WaiterInfo) -> Self {
+        Self {
+            id: waiter.id.to_string(),
+            session: waiter.session.to_string(),
+            mode: waiter.mode.as_str(),
+            permits: waiter.permits,
+            since: time(waiter.since),
+            owner: OwnerView::of(&waiter.owner),
         }
     }
 }

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Contended, Limit, contend};
+use crate::acquire::{Limit, Target, Under, contend_for};
 use crate::client::Client;
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::Result;
 use crate::guard::LockGuard;
 use crate::info::LockInfo;
 use crate::keeper::{Release, lost};
 use crate::name;
 use crate::options::LockOptions;
 use crate::record::{Kind, Payload};
+use crate::rwlock::too_early;
+use crate::session::OpenSession;
 
 /// A lock on a store, by name. Cheap to clone; nothing is written before it is acquired.
 ///
@@ -27,8 +31,7 @@ use crate::record::{Kind, Payload};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Lock {
-    client: Arc<Client>,
-    name: String,
+    target: Target,
     options: LockOptions,
 }
 
@@ -54,12 +57,33 @@ impl Attempt {
 
 impl Lock {
     pub(crate) fn new(client: Arc<Client>, name: String) -> Self {
-        Self { client, name, options: LockOptions::default() }
+        Self { target: Target::alone(client, Kind::Lock, name), options: LockOptions::default() }
+    }
+
+    pub(crate) fn within(mut self, session: Arc<OpenSession>) -> Self {
+        self.target.under = Under::Session(session);
+        self
     }
 
     /// The lock's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.target.name
+    }
+
+    /// Waits in a queue: who came first enters first, whoever leaves hands over to the next in the
+    /// same write, and a waiter that died costs the others one TTL at most. Costs one write more
+    /// than waiting without; all who wait for the lock should do the same, as whoever waits without
+    /// a ticket gets it only when nobody waits in the queue.
+    ///
+    /// The lock is then held under a [session](crate::Session) that the process shares, which is
+    /// renewed for all of them together.
+    #[must_use]
+    pub fn fair(mut self) -> Self {
+        self.target.want.queue = true;
+        if matches!(self.target.under, Under::Itself) {
+            self.target.under = Under::Implied;
+        }
+        self
     }
 
     /// How long the lease lasts without renewal: 1 s to 24 h, 30 s unless given, in whole
@@ -156,16 +180,13 @@ impl Lock {
     ///
     /// # Errors
     /// The options or the name are invalid, the store is unfit, denies access, or has not answered
-    /// for 30 s, or the record is damaged.
+    /// for 30 s, or the record is damaged, or [another primitive's](ErrorKind::WrongKind).
     ///
     /// # Cancel safety
     /// Cancel safe: a write that is under way when the future is dropped is seen to its end in the
     /// background, and the lock is given back if it was acquired.
     pub async fn acquire(&self) -> Result<LockGuard> {
-        match self.contend(Limit::Forever).await? {
-            Attempt::Acquired(guard) => Ok(guard),
-            Attempt::Held(_) => Err(Error::new(ErrorKind::Internal, "waiting ended too early")),
-        }
+        self.contend(Limit::Forever).await?.acquired().ok_or_else(too_early)
     }
 
     /// Acquires the lock if it is free or its lease has ended, without waiting.
@@ -187,7 +208,7 @@ impl Lock {
     /// # Cancel safety
     /// As [`acquire`](Self::acquire).
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Attempt> {
-        let until = self.client.store.clock().now().boot.plus(limit);
+        let until = self.client().store.clock().now().boot.plus(limit);
         self.contend(Limit::Until(until)).await
     }
 
@@ -218,19 +239,15 @@ impl Lock {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn inspect(&self) -> Result<LockInfo> {
-        let key = name::key(self.client.store.prefix(), &self.name)?;
-        self.client.inspect(self.name.clone(), key).await
+        let key = name::key(self.client().store.prefix(), self.name())?;
+        self.client().inspect(self.name().to_owned(), key).await
     }
 
     pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.client
+        &self.target.client
     }
 
     async fn contend(&self, limit: Limit) -> Result<Attempt> {
-        match contend(&self.client, Kind::Lock, &self.name, &self.options, limit).await? {
-            Contended::Acquired(guard) => Ok(Attempt::Acquired(guard)),
-            Contended::Held(info) => Ok(Attempt::Held(info)),
-            Contended::Done(_) => Err(Error::new(ErrorKind::Internal, "a lock has a result")),
-        }
+        contend_for(&self.target, &self.options, limit).await?.attempt()
     }
 }

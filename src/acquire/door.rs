@@ -13,42 +13,44 @@ use crate::wait::{Backoff, RETRYING};
 
 impl Contender {
     /// Sees to it that a write of this acquisition, which may yet land, does no harm: gives the
-    /// lock back if it has, and otherwise moves the version on, which voids it (hazard H2).
+    /// lock back if it has, and otherwise moves the version on, which voids it (hazard H2). Takes its
+    /// ticket out of the queue.
     pub(super) async fn shut_the_door(mut self) {
-        let Some(expected) = self.doubt.take() else {
-            return;
-        };
+        let doubt = self.doubt.take();
         let clock = Arc::clone(self.clock());
         let end = clock.now().boot.plus(contender_wait(self.terms.ttl));
         let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store().rng()));
         while clock.now().boot < end {
-            match self.try_to_shut(expected.as_ref(), end).await {
+            match self.try_to_shut(doubt.as_ref(), end).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(lock = %self.name, %error, "undoing an abandoned acquisition");
+                    tracing::debug!(lock = %self.target.name, %error, "undoing an abandoned acquisition");
                 }
             }
             clock.sleep_until(clock.now().boot.plus(backoff.next())).await;
         }
-        tracing::warn!(lock = %self.name, "an abandoned acquisition was left to expire by itself");
+        tracing::warn!(lock = %self.target.name, "an abandoned acquisition was left to expire by itself");
     }
 
-    async fn try_to_shut(&self, expected: Option<&Version>, until: Boot) -> Result<bool> {
+    async fn try_to_shut(&self, doubt: Option<&Option<Version>>, until: Boot) -> Result<bool> {
         let request = self.terms.request_timeout;
         let read = self.store().read(&self.key, request).await?;
         let (nonce, now) = (self.store().nonce(), self.clock().now().wall);
         let (version, record) = match &read.content {
             Content::Record { record, version, .. } => {
-                let ours = record.lease(self.id).is_some();
-                if !ours && moved_on(expected, Some(version)) {
+                let ours = record.lease(self.id).is_some() || record.ticket(self.id).is_some();
+                let void = |expected: &Option<_>| moved_on(expected.as_ref(), Some(version));
+                if !ours && doubt.is_none_or(void) {
                     return Ok(true);
                 }
                 (Some(version), shut_the_door(record, self.id, nonce, now))
             }
-            Content::Absent if expected.is_none() => {
+            Content::Absent if doubt.is_some_and(Option::is_none) => {
                 let start = token_start(self.store(), read.now, request).await?;
-                (None, Record::free_of(self.kind, start, nonce))
+                let mut record = Record::free_of(self.target.kind, start, nonce);
+                record.limit = self.target.want.limit;
+                (None, record)
             }
             Content::Absent | Content::Unreadable { .. } => return Ok(true),
         };

@@ -1,15 +1,18 @@
 //! What a contender knows of a lock's record.
 
+use object_store::path::Path;
+
 use super::{Contended, Contender, unreadable};
 use crate::clock::Wall;
 use crate::error::Result;
 use crate::holder::HolderId;
 use crate::info::LockInfo;
 use crate::protocol::expiry::Observations;
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::store::{Content, Read, StoreNow, Version};
 
-/// What is known of the record.
+/// What is known of a record.
+#[derive(Debug)]
 pub(super) struct View {
     pub(super) found: Option<Box<Record>>,
     pub(super) version: Option<Version>,
@@ -19,38 +22,55 @@ pub(super) struct View {
 }
 
 impl Contender {
-    /// The record that this process freed just now: saves the read.
+    /// What is known without a read: the record that this process freed just now.
     pub(super) fn remembered(&self) -> Option<View> {
         let now = self.clock().now().boot;
-        let (record, version) = self.client.memory.take_free(&self.key, now)?;
-        Some(View {
-            found: Some(record),
-            version: Some(version),
-            last_modified: None,
-            now: None,
-            observations: Observations::default(),
-        })
+        let known = match self.target.kind {
+            // Its name was made up just now.
+            Kind::Session => None,
+            _ => Some(self.client().memory.take_free(&self.key, now)?),
+        };
+        let (found, version) = known.unzip();
+        let observations = Observations::default();
+        Some(View { found, version, last_modified: None, now: None, observations })
     }
 
-    /// A read as a view.
+    /// A read of the lock's record as a view.
     ///
     /// # Errors
     /// The record is damaged: it counts as held and is left alone (hazard H10).
     pub(super) fn view(&mut self, read: Read) -> Result<View> {
-        let now = read.now;
-        let (found, version, last_modified) = match &read.content {
-            Content::Absent => (None, None, None),
-            Content::Record { record, version, last_modified } => {
-                (Some(record.clone()), Some(version.clone()), *last_modified)
+        let key = self.key.clone();
+        let view = self.seen(&key, read)?;
+        let ticket = view.found.as_ref().is_some_and(|record| record.ticket(self.id).is_some());
+        let lease = view.found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
+        let moved_on = self.has_moved_on(view.version.as_ref());
+        if ticket {
+            self.queued = true;
+            if moved_on {
+                self.doubt = None;
             }
-            Content::Unreadable { error, .. } => return Err(unreadable(&self.name, error.clone())),
-        };
-        let ours = found.as_ref().is_some_and(|record| record.lease(self.id).is_some());
-        if !ours && self.has_moved_on(version.as_ref()) {
+        } else if !lease && moved_on {
             self.renew_identity();
         }
+        Ok(view)
+    }
+
+    /// A read of any record as a view.
+    ///
+    /// # Errors
+    /// The record is damaged.
+    pub(super) fn seen(&self, key: &Path, read: Read) -> Result<View> {
+        let now = read.now;
+        let (found, version, last_modified) = match read.content {
+            Content::Absent => (None, None, None),
+            Content::Record { record, version, last_modified } => {
+                (Some(record), Some(version), last_modified)
+            }
+            Content::Unreadable { error, .. } => return Err(unreadable(&self.target.name, error)),
+        };
         let observations = match &found {
-            Some(record) => self.client.memory.seen(&self.key, record, read.received),
+            Some(record) => self.client().memory.seen(key, record, read.received),
             None => Observations::default(),
         };
         Ok(View { found, version, last_modified, now, observations })
@@ -70,13 +90,14 @@ impl Contender {
             self.id = HolderId::from_random(self.store().rng().bits());
         }
         self.doubt = None;
+        self.queued = false;
     }
 
     pub(super) fn held(&self, view: &View) -> Contended {
         let now = view.now;
         let info = match &view.found {
-            Some(record) => LockInfo::of_record(&self.name, record, view.last_modified, now),
-            None => LockInfo::absent(&self.name),
+            Some(record) => LockInfo::of_record(&self.target.name, record, view.last_modified, now),
+            None => LockInfo::absent(&self.target.name),
         };
         Contended::Held(Box::new(info))
     }

@@ -85,6 +85,35 @@ pub struct StoreTime {
     pub margin: Duration,
 }
 
+/// How a session stands, as far as a contender knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It has ended, for ever: what was held under it is nobody's.
+    Ended,
+    /// Nobody has ended it yet, whether or not its lease has run out.
+    Open(Verdict),
+}
+
+/// The sessions that a contender has looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sessions(Vec<(HolderId, Standing)>);
+
+impl Sessions {
+    /// None has been looked at.
+    pub const NONE: Self = Self(Vec::new());
+
+    /// How this one stands, if it was looked at.
+    pub fn standing(&self, session: HolderId) -> Option<Standing> {
+        self.0.iter().find(|(id, _)| *id == session).map(|(_, standing)| *standing)
+    }
+}
+
+impl FromIterator<(HolderId, Standing)> for Sessions {
+    fn from_iter<I: IntoIterator<Item = (HolderId, Standing)>>(sessions: I) -> Self {
+        Self(sessions.into_iter().collect())
+    }
+}
+
 /// The facts about time by which a contender judges a lease. (Each rule is sound by itself; any
 /// one of them suffices.)
 #[derive(Clone, Debug)]
@@ -98,6 +127,8 @@ pub struct Evidence<'a> {
     /// The wall-clock rule: the largest skew between any two wall clocks that the user vouches
     /// for; `None` turns the rule off.
     pub max_skew: Option<Duration>,
+    /// How the sessions stand under which others hold or wait.
+    pub sessions: &'a Sessions,
 }
 
 /// A rule that lets a contender take over.
@@ -121,7 +152,7 @@ pub enum Verdict {
     AliveUntil(Boot),
 }
 
-/// Judges one holder's entry.
+/// Judges one holder's entry that stands by itself, and not under a session.
 pub fn judge(lease: &Lease, evidence: &Evidence<'_>) -> Verdict {
     let now = evidence.now.boot;
     let wait = contender_wait(lease.ttl);
@@ -181,7 +212,8 @@ mod tests {
     }
 
     fn judged(record: &Record, observations: &Observations, now: Moment) -> Verdict {
-        let evidence = Evidence { now, observations, store: None, max_skew: None };
+        let evidence =
+            Evidence { now, observations, store: None, max_skew: None, sessions: &Sessions::NONE };
         judge(&record.holders[0], &evidence)
     }
 
@@ -271,6 +303,7 @@ mod tests {
             observations: &observations,
             store: Some(store),
             max_skew: None,
+            sessions: &Sessions::NONE,
         };
         judge(&record().holders[0], &evidence)
     }
@@ -307,8 +340,13 @@ mod tests {
     fn the_wall_clock_rule_is_off_unless_vouched_for() {
         let observations = Observations::default();
         let now = Moment { boot: boot(TTL), wall: wall(1_000_000) };
-        let mut evidence =
-            Evidence { now, observations: &observations, store: None, max_skew: None };
+        let mut evidence = Evidence {
+            now,
+            observations: &observations,
+            store: None,
+            max_skew: None,
+            sessions: &Sessions::NONE,
+        };
         let record = record();
         assert!(matches!(judge(&record.holders[0], &evidence), Verdict::AliveUntil(_)));
         evidence.max_skew = Some(Duration::from_secs(5));

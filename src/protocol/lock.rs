@@ -1,24 +1,28 @@
-//! Decisions about an exclusive lock: acquire, renew, release, break, and shutting the door on a
-//! write that may still land.
+//! Decisions about whatever is held by leases, alone or beside others: acquire, renew, release,
+//! downgrade, break, and shutting the door on a write that may still land.
 //!
 //! **Invariants.** Ownership changes only by a compare-and-swap on the version that the decision
 //! was made from. The record's token never decreases, and every acquisition gets a larger one. A
-//! record is never deleted. Only an acquisition's own id lets it renew or release.
+//! record is never deleted. Only an acquisition's own id lets it renew or release. Who may enter,
+//! and in which order, is decided in [`queue`].
 
 use std::time::Duration;
 
-use super::expiry::{Evidence, Rule, Verdict, judge};
+use super::expiry::{Evidence, Rule};
 use super::once;
+use super::queue::{self, Want, WayIn, serve};
 use crate::holder::{HolderId, Nonce, Owner};
-use crate::record::{End, Ended, Kind, Lease, MAX_TTL, MIN_TTL, Payload, Record};
+use crate::record::{End, Ended, Kind, Lease, MAX_TTL, MIN_TTL, Mode, Payload, Record, Ticket};
 use crate::time::{Boot, Wall};
 use crate::token::FencingToken;
 
 /// What a contender wants.
 #[derive(Clone, Debug)]
 pub struct Acquire {
-    /// What a record that is not there is made of.
+    /// What it is; a record of another kind is left alone.
     pub kind: Kind,
+    /// How much of it, and how it waits.
+    pub want: Want,
     /// The identity of this acquisition, kept over all attempts of one call.
     pub id: HolderId,
     /// The lease's duration.
@@ -45,12 +49,24 @@ pub enum AcquireDecision {
         /// The rule by which a former holder is put out, if there is one.
         takeover: Option<Rule>,
     },
-    /// An earlier write of this very acquisition has landed after all (hazards H1, H2, H6).
+    /// An earlier write of this very acquisition has landed after all (hazards H1, H2, H6), or who
+    /// left has handed over to it.
     Ours,
     /// The work has been done, and its result still stands: there is nothing to acquire.
     Done,
-    /// Somebody holds it; if nothing changes, its lease will have ended then.
+    /// Somebody holds it, or waits and came before; if nothing changes, its lease will have ended
+    /// then.
     HeldUntil(Boot),
+    /// The same, and this record has a ticket of the contender's: write it over the version read.
+    Queue(Box<Record>),
+    /// It depends on how this session stands, which has to be found out.
+    Ask(HolderId),
+    /// It depends on this session, which has run out: end it by a write of its own record.
+    End(HolderId),
+    /// The name belongs to something else.
+    OtherKind(Kind),
+    /// The semaphore has another limit.
+    OtherLimit(u32),
 }
 
 /// Decides on a record that was read; `None` when there is none.
@@ -62,41 +78,65 @@ pub fn acquire(
     let now = evidence.now.wall;
     let Some(found) = found else {
         let mut record = Record::free_of(intent.kind, intent.above, intent.nonce);
+        record.limit = intent.want.limit;
         admit(&mut record, now, intent);
         return AcquireDecision::Write { record: Box::new(record), takeover: None };
     };
+    if found.kind != intent.kind {
+        return AcquireDecision::OtherKind(found.kind);
+    }
+    if found.limit != intent.want.limit {
+        return AcquireDecision::OtherLimit(found.limit);
+    }
     if found.lease(intent.id).is_some() {
         return AcquireDecision::Ours;
     }
     if found.done.as_ref().is_some_and(|done| !once::is_past(done, evidence.store)) {
         return AcquireDecision::Done;
     }
-    let mut takeover = None;
-    for lease in &found.holders {
-        match judge(lease, evidence) {
-            Verdict::Expired(rule) => takeover = Some(rule),
-            Verdict::AliveUntil(end) => return AcquireDecision::HeldUntil(end),
+    match queue::way_in(found, evidence, intent.id, &intent.want) {
+        WayIn::Open { mut record, takeover } => {
+            record.done = None;
+            record.waiters.retain(|ticket| ticket.id != intent.id);
+            admit(&mut record, now, intent);
+            serve(&mut record, now);
+            AcquireDecision::Write { record: Box::new(record), takeover }
         }
+        WayIn::Closed { record, until } => line_up(record, until, now, intent),
+        WayIn::Ask(session) => AcquireDecision::Ask(session),
+        WayIn::End(session) => AcquireDecision::End(session),
     }
-    let mut record = found.clone();
-    record.done = None;
-    record.retire_holders(how_it_ended, now);
-    admit(&mut record, now, intent);
-    AcquireDecision::Write { record: Box::new(record), takeover }
+}
+
+/// Takes a ticket, if the contender wants one and has none.
+fn line_up(mut record: Record, until: Boot, now: Wall, intent: &Acquire) -> AcquireDecision {
+    let Acquire { id, ttl, want, .. } = *intent;
+    let session = want.session.filter(|_| want.queue && record.ticket(id).is_none());
+    let Some(session) = session else { return AcquireDecision::HeldUntil(until) };
+    let owner = intent.owner.clone();
+    let ticket = Ticket::new(id, session, want.mode, want.permits, ttl, now, owner);
+    if !queue::line_up(&mut record, ticket) {
+        return AcquireDecision::HeldUntil(until);
+    }
+    record.nonce = intent.nonce;
+    AcquireDecision::Queue(Box::new(record))
 }
 
 fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
     record.token = record.token.max(intent.above).next();
     record.nonce = intent.nonce;
     let owner = intent.owner.clone();
-    record.holders.push(Lease::acquired(intent.id, record.token, intent.ttl, now, owner));
+    let mut lease = Lease::acquired(intent.id, record.token, intent.ttl, now, owner);
+    (lease.mode, lease.permits) = (intent.want.mode, intent.want.permits);
+    lease.session = intent.want.session;
+    record.holders.push(lease);
     if intent.payload.is_some() {
         record.payload.clone_from(&intent.payload);
     }
 }
 
 /// An entry that a contender finds ended was released, if it only stayed for its minimum hold.
-fn how_it_ended(lease: &Lease) -> End {
+pub(super) fn how_it_ended(lease: &Lease) -> End {
     if lease.released_at.is_some() { Ended::Released.into() } else { Ended::Expired.into() }
 }
 
@@ -141,6 +181,12 @@ pub struct Own {
 }
 
 impl Own {
+    /// The same after a write of this entry has landed.
+    pub fn having_written(self, lease: Option<&Lease>) -> Self {
+        let renewals = lease.map_or(self.renewals, |lease| lease.renewals);
+        Self { renewals, unresolved: false, ..self }
+    }
+
     /// Whether the entry can be this holder's own work. A virtual machine that was cloned while it
     /// held a lock leaves two processes with one identity and one token, which no fence can tell
     /// apart: only the count of renewals gives the other away (hazard H22).
@@ -173,8 +219,9 @@ pub fn renew(
     HolderDecision::Write(Box::new(record))
 }
 
-/// Decides on the release of a holder's own lease. With `linger`, the rest of its minimum hold,
-/// the entry stays for that long instead of being removed at once.
+/// Decides on the release of a holder's own lease, which hands over to those who are first in the
+/// queue, in the same write. With `linger`, the rest of its minimum hold, the entry stays for that
+/// long instead of being removed at once.
 pub fn release(
     found: &Record,
     own: Own,
@@ -193,9 +240,27 @@ pub fn release(
             lease.renewed_at = now;
             lease.expires_at = now.plus(lease.ttl);
             lease.released_at = Some(now);
+            // From here on it is a matter of time, and no more of the session's.
+            lease.session = None;
         }
-        None => record.retire_holders(|_| Ended::Released.into(), now),
+        None => {
+            record.retire_holder(own.id, Ended::Released, now);
+            serve(&mut record, now);
+        }
     }
+    record.nonce = nonce;
+    HolderDecision::Write(Box::new(record))
+}
+
+/// Decides on turning a writer's own entry into a reader's, which lets those readers in who are first
+/// in the queue.
+pub fn downgrade(found: &Record, own: Own, nonce: Nonce, now: Wall) -> HolderDecision {
+    let mut record = found.clone();
+    let Some(lease) = entry(&mut record, own) else {
+        return HolderDecision::Gone(gone(found, own.id));
+    };
+    lease.mode = Mode::Shared;
+    serve(&mut record, now);
     record.nonce = nonce;
     HolderDecision::Write(Box::new(record))
 }
@@ -223,21 +288,24 @@ pub(super) fn gone(found: &Record, id: HolderId) -> Gone {
 }
 
 /// The record that voids a write of an acquisition that was given up: the same content under a
-/// new nonce, without that acquisition's entry. A late write conditioned on the version that this
+/// new nonce, without that acquisition's entry or ticket. A late write conditioned on the version that this
 /// one replaces can never land (hazard H2).
 pub fn shut_the_door(found: &Record, id: HolderId, nonce: Nonce, now: Wall) -> Record {
     let mut record = found.clone();
-    if found.lease(id).is_some() {
-        record.retire_holders(|_| Ended::Released.into(), now);
-    }
+    record.retire_holder(id, Ended::Released, now);
+    record.waiters.retain(|ticket| ticket.id != id);
+    serve(&mut record, now);
     record.nonce = nonce;
     record
 }
 
-/// The record after an operator's break: free, without a result, with the counter kept and the tenure
-/// remembered as broken, by whom and why.
+/// The record after an operator's break of whoever has this token, or of all without one: without
+/// them and without a result, with the counter kept and the tenures remembered as broken, by whom and
+/// why. Those who are first in the queue enter. Sessions under which those hold who are broken have
+/// to be ended before, or they would not hear of it.
 pub fn break_lease(
     found: &Record,
+    whose: Option<FencingToken>,
     by: Option<String>,
     reason: Option<String>,
     nonce: Nonce,
@@ -245,8 +313,20 @@ pub fn break_lease(
 ) -> Record {
     let mut record = found.clone();
     let end = End { ended: Ended::Broken, by, reason };
-    record.retire_holders(|_| end.clone(), now);
+    let is_meant = |lease: &Lease| whose.is_none_or(|token| lease.token == token);
+    record.retire(|lease| is_meant(lease).then(|| end.clone()), now);
     record.done = None;
+    serve(&mut record, now);
+    record.nonce = nonce;
+    record
+}
+
+/// The record of a semaphore with another limit. Nobody is put out: where more permits are held than
+/// there are now, nobody enters before enough have been given back.
+pub fn resize(found: &Record, limit: u32, nonce: Nonce, now: Wall) -> Record {
+    let mut record = found.clone();
+    record.limit = limit;
+    serve(&mut record, now);
     record.nonce = nonce;
     record
 }
@@ -254,7 +334,7 @@ pub fn break_lease(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::expiry::{Observations, contender_wait};
+    use crate::protocol::expiry::{Observations, Sessions, contender_wait};
     use crate::time::Moment;
 
     const TTL: Duration = Duration::from_secs(30);
@@ -278,6 +358,7 @@ mod tests {
     fn intent(number: u128) -> Acquire {
         Acquire {
             kind: Kind::Lock,
+            want: Want::ALONE,
             id: id(number),
             ttl: TTL,
             owner: Owner { label: number.to_string(), note: Some("n".into()), ..Owner::default() },
@@ -306,7 +387,9 @@ mod tests {
             observations.note(found, now().boot);
         }
         let now = Moment { boot: now().boot.plus(watched), ..now() };
-        let evidence = Evidence { now, observations: &observations, store: None, max_skew: None };
+        let (store, sessions) = (None, &Sessions::NONE);
+        let evidence =
+            Evidence { now, observations: &observations, store, max_skew: None, sessions };
         acquire(found, &evidence, intent)
     }
 
@@ -444,7 +527,7 @@ mod tests {
         let held = held_by(1);
         let by = Some("ops".to_owned());
         let reason = Some("stuck".to_owned());
-        let broken = break_lease(&held, by.clone(), reason.clone(), nonce(3), now().wall);
+        let broken = break_lease(&held, None, by.clone(), reason.clone(), nonce(3), now().wall);
         assert_eq!(broken.token, held.token);
         assert!(broken.holders.is_empty());
         let freed = written(release(&held, own(1), None, nonce(8), now().wall));

@@ -8,3 +8,5 @@ pub mod expiry;
 pub mod fencing;
 pub mod lock;
 pub mod once;
+pub mod queue;
+pub mod session;

@@ -59,10 +59,11 @@ mod tests {
     use super::*;
     use crate::FencingToken;
     use crate::holder::{HolderId, Owner};
-    use crate::protocol::expiry::{Evidence, Observations, contender_wait};
+    use crate::protocol::expiry::{Evidence, Observations, Sessions, contender_wait};
     use crate::protocol::lock::{
         Acquire, AcquireDecision, Gone, acquire, break_lease, release, renew,
     };
+    use crate::protocol::queue::Want;
     use crate::record::Kind;
     use crate::time::{Boot, Moment};
 
@@ -102,9 +103,12 @@ mod tests {
             observations.note(found, Boot::new(Duration::ZERO));
         }
         let now = Moment { boot: Boot::new(watched), wall: wall(5) };
-        let evidence = Evidence { now, observations: &observations, store, max_skew: None };
+        let sessions = &Sessions::NONE;
+        let evidence =
+            Evidence { now, observations: &observations, store, max_skew: None, sessions };
         let intent = Acquire {
             kind: Kind::Once,
+            want: Want::ALONE,
             id: id(number),
             ttl: TTL,
             owner: Owner { label: number.to_string(), ..Owner::default() },
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn a_result_that_is_forgotten_leaves_the_counter() {
         let record = done_by(1, None);
-        let forgotten = break_lease(&record, Some("ops".into()), None, nonce(8), wall(9));
+        let forgotten = break_lease(&record, None, Some("ops".into()), None, nonce(8), wall(9));
         assert_eq!((forgotten.done.clone(), forgotten.token), (None, record.token));
         assert!(run_by(Some(&forgotten), 2).token > record.token);
     }

@@ -208,6 +208,12 @@ impl LockStore {
         Ok(version)
     }
 
+    /// Deletes a record that means the same as none, if the store permits it: a session's that has
+    /// ended. No other is ever deleted.
+    pub(crate) async fn delete(&self, key: &Path, limit: Duration) {
+        self.requests.delete(key, limit).await;
+    }
+
     /// Whether nothing is left to check before writing.
     pub(crate) fn is_known_fit(&self) -> bool {
         self.fitness.is_known()

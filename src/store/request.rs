@@ -162,7 +162,7 @@ impl Requests {
     /// Deletes a scratch object; best effort, as what stays behind is small and no lock.
     pub(crate) async fn delete(&self, key: &Path, limit: Duration) {
         let deleted = timeout(&*self.clock, limit, self.objects.delete(key)).await;
-        tracing::trace!(%key, ?deleted, "deleted a scratch object");
+        tracing::trace!(%key, ?deleted, "deleted an object");
     }
 
     async fn send<T>(

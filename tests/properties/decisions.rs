@@ -9,6 +9,7 @@ use leaselock::protocol::lock::{
     Acquire, AcquireDecision, Gone, HolderDecision, Own, acquire, break_lease, release, renew,
     shut_the_door,
 };
+use leaselock::protocol::queue::Want;
 use leaselock::record::{Ended, Kind, Record, Tenure};
 use leaselock::{FencingToken, HolderId, Owner, Payload};
 use proptest::option;
@@ -27,7 +28,7 @@ prop_compose! {
         payload in option::of(payload()), nonce in nonce(), above in token(),
     ) -> Acquire {
         let owner = Owner { label, host: "here".into(), pid: Some(7), note };
-        Acquire { kind: Kind::Lock, id, ttl, owner, payload, nonce, above }
+        Acquire { kind: Kind::Lock, want: Want::ALONE, id, ttl, owner, payload, nonce, above }
     }
 }
 
@@ -74,7 +75,12 @@ proptest! {
     ) {
         match known.of(&found, |evidence| acquire(Some(&found), evidence, &intent)) {
             AcquireDecision::Ours => prop_assert!(found.lease(intent.id).is_some()),
-            AcquireDecision::Done => prop_assert!(false, "a lock has no result"),
+            other @ (AcquireDecision::Done
+            | AcquireDecision::Queue(_)
+            | AcquireDecision::Ask(_)
+            | AcquireDecision::End(_)
+            | AcquireDecision::OtherKind(_)
+            | AcquireDecision::OtherLimit(_)) => prop_assert!(false, "{:?}", other),
             AcquireDecision::HeldUntil(end) => {
                 let lease = found.holders.first().expect("somebody holds it");
                 prop_assert_ne!(lease.id, intent.id);
@@ -191,7 +197,7 @@ proptest! {
         found in record(), by in option::of("\\PC{0,20}"), reason in option::of("\\PC{0,20}"),
         nonce in nonce(), now in wall(),
     ) {
-        let written = break_lease(&found, by.clone(), reason.clone(), nonce, now);
+        let written = break_lease(&found, None, by.clone(), reason.clone(), nonce, now);
         kept(&found, &written)?;
         prop_assert_eq!(written.nonce, nonce);
         retired(&found, &written, &Ended::Broken, now)?;
@@ -362,6 +368,7 @@ fn the_counter_ends_with_a_lock_that_nobody_gets() {
     };
     let intent = Acquire {
         kind: Kind::Lock,
+        want: Want::ALONE,
         id: HolderId::from_random(1),
         ttl: Duration::from_secs(30),
         owner: Owner::default(),
@@ -389,7 +396,7 @@ fn every_kind_of_decision_is_taken() {
             AcquireDecision::Write { takeover, .. } => format!("write {takeover:?}"),
             AcquireDecision::HeldUntil(_) => "held".to_owned(),
             AcquireDecision::Ours => "ours".to_owned(),
-            AcquireDecision::Done => "done".to_owned(),
+            other => format!("{other:?}"),
         };
         let renewed = match renew(&held, own, None, intent.nonce, known.now.wall) {
             HolderDecision::Write(_) => "renew".to_owned(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use leaselock::clock::{Boot, Moment, Wall};
 use leaselock::protocol::expiry::{
-    Evidence, Observations, Rule, StoreTime, Verdict, holder_validity, judge, remaining,
+    Evidence, Observations, Rule, Sessions, StoreTime, Verdict, holder_validity, judge, remaining,
 };
 use leaselock::record::Record;
 use proptest::collection::vec;
@@ -144,7 +144,9 @@ impl Scene {
             let rule = loop {
                 let boot = Boot::new(self.contender.reads(real));
                 let now = Moment { boot, wall: Wall::from_micros(0) };
-                let evidence = Evidence { now, observations: &observations, store, max_skew: None };
+                let sessions = &Sessions::NONE;
+                let evidence =
+                    Evidence { now, observations: &observations, store, max_skew: None, sessions };
                 match judge(&record.holders[0], &evidence) {
                     Verdict::Expired(rule) => break rule,
                     Verdict::AliveUntil(end) => {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use leaselock::clock::{Boot, Moment, Wall};
 use leaselock::protocol::expiry::{
-    Evidence, Observations, Rule, StoreTime, contender_wait, remaining,
+    Evidence, Observations, Rule, Sessions, StoreTime, contender_wait, remaining,
 };
 use leaselock::protocol::lock::{self, Acquire, AcquireDecision, Gone, HolderDecision, Own};
 use leaselock::protocol::once::{self, Finish};
+use leaselock::protocol::queue::Want;
 use leaselock::record::{Kind, Record};
 use leaselock::{FencingToken, HolderId, Nonce, Owner, Payload};
 
@@ -62,7 +63,8 @@ pub(crate) fn acquire(
     };
     let store =
         (config.rules.store_clock && view.stamped).then(|| store_time(config, process, view));
-    let evidence = Evidence { now, observations: &observations, store, max_skew: None };
+    let sessions = &Sessions::NONE;
+    let evidence = Evidence { now, observations: &observations, store, max_skew: None, sessions };
     let above = match view.found {
         Some(_) => memory.highest,
         None if config.has(Sabotage::TokenReset) => memory.highest,
@@ -70,6 +72,7 @@ pub(crate) fn acquire(
     };
     let intent = Acquire {
         kind: if config.once.is_some() { Kind::Once } else { Kind::Lock },
+        want: Want::ALONE,
         id: holder(id),
         ttl: TTL,
         owner: Owner::default(),
@@ -93,6 +96,7 @@ pub(crate) fn acquire(
             Decision::Done(view.found.and_then(|rec| rec.done).expect("a result is there"))
         }
         AcquireDecision::HeldUntil(_) => Decision::Wait,
+        other => unreachable!("these worlds have no queues and sessions: {other:?}"),
     }
 }
 
@@ -234,7 +238,7 @@ pub(crate) fn shut_the_door(found: Rec, id: Id, nonce: crate::state::Nonce) -> R
 /// Asks [`lock::break_lease`].
 pub(crate) fn break_lease(found: Rec, nonce: crate::state::Nonce) -> Rec {
     let nonce_of = Nonce::from_random(u128::from(nonce));
-    rec(&lock::break_lease(&record(found), None, None, nonce_of, WALL), nonce, &[])
+    rec(&lock::break_lease(&record(found), None, None, None, nonce_of, WALL), nonce, &[])
 }
 
 /// The record that the protocol sees.
@@ -259,9 +263,12 @@ fn containing(entry: Entry) -> Record {
     let template = TEMPLATE.get_or_init(|| {
         let observations = Observations::default();
         let now = Moment { boot: NOW, wall: WALL };
-        let evidence = Evidence { now, observations: &observations, store: None, max_skew: None };
+        let (store, sessions) = (None, &Sessions::NONE);
+        let evidence =
+            Evidence { now, observations: &observations, store, max_skew: None, sessions };
         let intent = Acquire {
             kind: Kind::Lock,
+            want: Want::ALONE,
             id: holder(0),
             ttl: TTL,
             owner: Owner::default(),
