@@ -54,7 +54,7 @@ pub(crate) const ALL: &[Sabotage] = &[
                 "Ok(Written::Landed { record: Box::new(record), version, sent: self.clock().now() })",
             ),
             edit(
-                "src/keeper.rs",
+                "src/keeper/entry.rs",
                 "if self.hold.extend(decided) {",
                 "if self.hold.extend(self.store.clock().now()) {",
             ),
@@ -80,7 +80,7 @@ pub(crate) const ALL: &[Sabotage] = &[
                 "nonce: self.id.to_string().replace('-', \"\").parse().expect(\"is hexadecimal\"),",
             ),
             edit(
-                "src/keeper.rs",
+                "src/keeper/entry.rs",
                 "let (nonce, decided) = (self.store.nonce(), self.store.clock().now());",
                 "let nonce = self.own.id.to_string().replace('-', \"\").parse();
             let (nonce, decided) = (nonce.expect(\"is hexadecimal\"), self.store.clock().now());",
@@ -92,22 +92,13 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a release deletes the record",
         &[
             edit(
-                "src/keeper.rs",
+                "src/keeper/entry.rs",
                 "            let patience = self.patience(u32::MAX);\n",
-                "            if linger.is_none() {
-                self.store.delete(&self.key).await;
+                "            if matches!(how, End::Release) {
+                self.store.delete(&self.key, self.request_timeout).await;
                 return Ok(Last::Landed);
             }
             let patience = self.patience(u32::MAX);\n",
-            ),
-            edit(
-                "src/store/mod.rs",
-                "    /// Whether nothing is left to check before writing.",
-                "    pub(crate) async fn delete(&self, key: &Path) {
-        self.requests.delete(key, Duration::from_secs(5)).await;
-    }
-
-    /// Whether nothing is left to check before writing.",
             ),
         ],
     ),
@@ -115,9 +106,9 @@ pub(crate) const ALL: &[Sabotage] = &[
         "renewal-recreates",
         "a renewal that finds no record makes one",
         &[edit(
-            "src/keeper.rs",
+            "src/keeper/entry.rs",
             "                Swap::Conflict(read) => {
-                    if let Some(reason) = self.adopt(*read) {
+                    if let Some(reason) = self.adopt(*read, record.lease(self.own.id)) {
                         return Err(self.lose(reason));
                     }
                 }
@@ -126,14 +117,13 @@ pub(crate) const ALL: &[Sabotage] = &[
                     let patience = self.patience(1);
                     let made = self.store.swap(&self.key, None, &record, patience).await?;
                     if let Swap::Won { version } = made {
+                        self.own = self.own.having_written(record.lease(self.own.id));
                         (self.record, self.version) = (*record, version);
-                        self.own.renewals += 1;
-                        self.hold.extend(decided);
-                        return Ok(());
+                        return Ok(decided);
                     }
                 }
                 Swap::Conflict(read) => {
-                    if let Some(reason) = self.adopt(*read) {
+                    if let Some(reason) = self.adopt(*read, record.lease(self.own.id)) {
                         return Err(self.lose(reason));
                     }
                 }
@@ -170,10 +160,10 @@ pub(crate) const ALL: &[Sabotage] = &[
             return Ok(Release::AlreadyLost(reason));
         }
         let (done, answer) = oneshot::channel();
-        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        self.keeping.order(Command::Release { done: Some(done) });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))",
             "        let (done, answer) = oneshot::channel();
-        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        self.keeping.order(Command::Release { done: Some(done) });
         let answer = answer.await.unwrap_or(Ok(Release::Unconfirmed));
         let _ = self.hold.begin_release();
         answer",
@@ -204,13 +194,12 @@ pub(crate) const ALL: &[Sabotage] = &[
         "an acquisition is given up without looking after its doubtful write",
         &[edit(
             "src/acquire/door.rs",
-            "        let Some(expected) = self.doubt.take() else {
-            return;
-        };",
+            "        let doubt = self.doubt.take();",
             "        self.doubt = None;
-        let Some(expected) = self.doubt.take() else {
+        if !self.queued {
             return;
-        };",
+        }
+        let doubt = self.doubt.take();",
         )],
     ),
     library(
@@ -232,7 +221,7 @@ pub(crate) const ALL: &[Sabotage] = &[
         "extended-without-answer",
         "a renewal without an answer extends the lease",
         &[edit(
-            "src/keeper.rs",
+            "src/keeper/entry.rs",
             "                    self.own.unresolved = true;
                     return Err(error);",
             "                    self.own.unresolved = true;
