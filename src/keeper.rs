@@ -79,7 +79,7 @@ impl Keeper {
                     Some(command) => match Box::pin(self.entry.obey(command)).await {
                         Obeyed::Renewed => renew_at = self.next_renewal(),
                         Obeyed::Stands => {}
-                        Obeyed::Ended => return,
+                        Obeyed::Ended | Obeyed::Left => return,
                     },
                     None => return,
                 },
@@ -115,6 +115,8 @@ pub(crate) enum Obeyed {
     /// The lease stands as before.
     Stands,
     Ended,
+    /// The lease has ended, and its entry may still be on record.
+    Left,
 }
 
 impl Entry {
@@ -133,10 +135,11 @@ impl Entry {
             }
             Command::Release { done } => {
                 let result = self.release().await;
+                let left = !matches!(result, Ok(Release::Released | Release::AlreadyLost(_)));
                 if let Some(done) = done {
                     let _ = done.send(result);
                 }
-                Obeyed::Ended
+                if left { Obeyed::Left } else { Obeyed::Ended }
             }
             Command::Finish { finish, done } => {
                 let _ = done.send(self.finish(&finish).await);

@@ -28,9 +28,11 @@ use crate::rwlock::RwLock;
 use crate::semaphore::Semaphore;
 
 mod implied;
+mod leftover;
 mod tenant;
 
 pub(crate) use implied::{Implied, session};
+pub(crate) use leftover::Leftover;
 pub(crate) use tenant::{Place, Tenant};
 
 /// Writes for what is held under one session that are under way at once.

@@ -17,10 +17,13 @@ impl Contender {
     /// ticket out of the queue.
     pub(super) async fn shut_the_door(mut self) {
         let doubt = self.doubt.take();
+        // What it has left stands for as long as its session, which is not to be kept for it.
+        let session = self.session.take().map(|session| Arc::clone(&session.hold));
+        let stands = || session.as_ref().is_some_and(|session| session.is_held());
         let clock = Arc::clone(self.clock());
         let end = clock.now().boot.plus(contender_wait(self.terms.ttl));
         let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store().rng()));
-        while clock.now().boot < end {
+        while clock.now().boot < end || stands() {
             match self.try_to_shut(doubt.as_ref(), end).await {
                 Ok(true) => return,
                 Ok(false) => {}
@@ -54,6 +57,7 @@ impl Contender {
             }
             Content::Absent | Content::Unreadable { .. } => return Ok(true),
         };
+        let until = until.max(self.clock().now().boot.plus(request));
         let patience = Patience { request, until, attempts: 1 };
         let swapped = self.store().swap(&self.key, version, &record, patience).await?;
         Ok(matches!(swapped, Swap::Won { .. }))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use object_store::path::Path;
 use tokio::sync::Mutex;
 
-use super::OpenSession;
+use super::{Leftover, OpenSession};
 use crate::client::{Client, Registration};
 use crate::error::Result;
 use crate::hold::{Hold, LossReason};
@@ -61,14 +61,33 @@ impl Tenant {
     pub(super) async fn obey(self: Arc<Self>, command: Command) {
         let mut place = self.place.lock().await;
         match self.entry(&mut place).await {
-            Ok(mut entry) => {
-                let obeyed = entry.obey(command).await;
-                if !matches!(obeyed, Obeyed::Ended) {
+            Ok(mut entry) => match entry.obey(command).await {
+                Obeyed::Ended => {}
+                Obeyed::Left => self.leave_behind(),
+                Obeyed::Renewed | Obeyed::Stands => {
                     *place = Place::new(entry.own, &entry.record, entry.version);
                 }
+            },
+            Err(reason) => {
+                if matches!((&command, &reason), (Command::Release { .. }, LossReason::Unreachable))
+                {
+                    self.leave_behind();
+                }
+                refuse(command, reason);
             }
-            Err(reason) => refuse(command, reason),
         }
+    }
+
+    /// Its entry may still be on record, where it would stand for as long as the session does.
+    fn leave_behind(&self) {
+        let leftover = Leftover {
+            client: Arc::clone(&self.client),
+            key: self.key.clone(),
+            hold: Arc::clone(&self.hold),
+            min_hold: self.min_hold,
+            request_timeout: self.request_timeout,
+        };
+        self.client.spawn(leftover.clear());
     }
 
     /// The entry with its record, read again if that was not kept.
