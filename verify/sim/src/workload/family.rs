@@ -440,8 +440,14 @@ impl User {
     fn has_ended(&self, stay: Stay, closed: bool) {
         match stay.watch.status().phase {
             LeasePhase::Lost(reason) => self.is_told_of(&mut vec![stay], 0, &reason, closed),
-            LeasePhase::Released if closed || self.is_shut_down() => {
-                self.is_over(stay.number, &stay.watch, None);
+            LeasePhase::Released if closed => self.is_over(stay.number, &stay.watch, None),
+            // A shutdown has given it back.
+            LeasePhase::Released if self.is_shut_down() => {
+                let (number, status) = (stay.number, stay.watch.status());
+                self.tell(|world| {
+                    world.referee.guard_touched(number, status);
+                    world.guard_ends(number);
+                });
             }
             phase => {
                 let (process, number) = (self.process, stay.number);
