@@ -6,5 +6,6 @@
 
 pub mod expiry;
 pub mod fencing;
+pub mod gathering;
 pub mod lock;
 pub mod once;
