@@ -33,7 +33,7 @@ mod outage;
 mod start;
 mod view;
 
-use outage::Outage;
+pub(crate) use outage::Outage;
 pub(crate) use start::token_start;
 use view::{View, moved_on};
 

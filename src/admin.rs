@@ -135,7 +135,11 @@ async fn execute(
             Content::Absent => return Err(not_held(name, "it has no record")),
             Content::Record { record, version, last_modified } => {
                 let Some(token) = present(record) else {
-                    return Err(not_held(name, "nobody holds it"));
+                    let why = match record.kind.gathers() {
+                        true => format!("it is {}, which nobody holds", record.kind.described()),
+                        false => "nobody holds it".to_owned(),
+                    };
+                    return Err(not_held(name, &why));
                 };
                 if let Some(expected) = order.expected.filter(|expected| *expected != token) {
                     return Err(Error::new(

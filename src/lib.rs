@@ -66,6 +66,7 @@
 
 mod acquire;
 mod admin;
+mod barrier;
 mod client;
 pub mod clock;
 mod error;
@@ -73,12 +74,14 @@ pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathering;
 mod guard;
 mod handle;
 mod hold;
 mod holder;
 mod info;
 mod keeper;
+mod latch;
 mod lock;
 mod memory;
 mod name;
@@ -95,13 +98,16 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
+pub use barrier::Barrier;
 pub use error::{Error, ErrorKind, Result};
+pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
 pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
 pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
 pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
 pub use info::{DoneInfo, HolderInfo, LockInfo, LockState, Tenure};
 pub use keeper::Release;
+pub use latch::Latch;
 pub use lock::{Attempt, Lock};
 pub use once::{Base64, Once, Outcome, Run, Start};
 pub use record::Payload;

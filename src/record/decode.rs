@@ -8,9 +8,9 @@ use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::{
-    Arrived, Done, Ended, FORMAT, Fault, Gathering, Kind, Lease, MAX_HISTORY, MAX_HOLDERS, MAX_MEMBER,
-    MAX_MEMBERS, MAX_PERMITS, MAX_RETENTION, MAX_TTL, MAX_WAITERS, MIN_RETENTION, MIN_TTL, Mode, Payload, Record, RecordError, Tenure,
-    Ticket, Unknown, tellable,
+    Arrived, Done, Ended, FORMAT, Fault, Gathering, Kind, Lease, MAX_HISTORY, MAX_HOLDERS,
+    MAX_MEMBER, MAX_MEMBERS, MAX_PERMITS, MAX_RETENTION, MAX_TTL, MAX_WAITERS, MIN_RETENTION,
+    MIN_TTL, Mode, Payload, Record, RecordError, Tenure, Ticket, Unknown, tellable,
 };
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::time::Wall;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Arrived, Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Ticket, Unknown, rfc3339};
+use super::{
+    Arrived, Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Ticket, Unknown, rfc3339,
+};
 use crate::holder::Owner;
 
 pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
@@ -90,11 +92,7 @@ fn done(done: &Done) -> DoneEntry<'_> {
 }
 
 fn arrived(arrived: &Arrived) -> ArrivedEntry<'_> {
-    ArrivedEntry {
-        member: &arrived.member,
-        at: rfc3339(arrived.at),
-        unknown: &arrived.unknown,
-    }
+    ArrivedEntry { member: &arrived.member, at: rfc3339(arrived.at), unknown: &arrived.unknown }
 }
 
 fn tenure(tenure: &Tenure) -> TenureEntry<'_> {
