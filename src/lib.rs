@@ -52,6 +52,11 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
+//! # Latch and barrier
+//!
+//! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
+//! opens whenever all have. See [`Latch`] and [`Barrier`].
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -124,4 +129,6 @@ mod guides {
     mod fencing {}
     #[doc = include_str!("../docs/GUARANTEES.md")]
     mod guarantees {}
+    #[doc = include_str!("../docs/PRIMITIVES.md")]
+    mod primitives {}
 }
