@@ -37,7 +37,7 @@ mod start;
 mod target;
 mod view;
 
-use outage::Outage;
+pub(crate) use outage::Outage;
 pub(crate) use start::token_start;
 pub(crate) use target::{Target, Under};
 use view::{View, moved_on};

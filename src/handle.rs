@@ -8,11 +8,13 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::mpsc;
 
+use crate::barrier::Barrier;
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::fencing::Objects;
 use crate::info::LockInfo;
+use crate::latch::Latch;
 use crate::lock::Lock;
 use crate::once::Once;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
@@ -123,6 +125,18 @@ impl Store {
     /// lock of that name. The key is checked when it is used.
     pub fn once(&self, key: impl Into<String>) -> Once {
         Once::new(Arc::clone(&self.client), key.into())
+    }
+
+    /// The latch called `name`, which opens when `needed` different members have arrived: 1 to 1,024.
+    /// Both are checked when it is used; a lock of that name is a mistake, and noticed.
+    pub fn latch(&self, name: impl Into<String>, needed: u32) -> Latch {
+        Latch::new(Arc::clone(&self.client), name.into(), needed)
+    }
+
+    /// The barrier called `name`, at which `parties` members wait for each other: 1 to 1,024. Both are
+    /// checked when it is used; a lock of that name is a mistake, and noticed.
+    pub fn barrier(&self, name: impl Into<String>, parties: u32) -> Barrier {
+        Barrier::new(Arc::clone(&self.client), name.into(), parties)
     }
 
     /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for

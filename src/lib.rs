@@ -52,6 +52,11 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
+//! # Latch and barrier
+//!
+//! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
+//! opens whenever all have. See [`Latch`] and [`Barrier`].
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -66,6 +71,7 @@
 
 mod acquire;
 mod admin;
+mod barrier;
 mod client;
 pub mod clock;
 mod error;
@@ -73,12 +79,14 @@ pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathering;
 mod guard;
 mod handle;
 mod hold;
 mod holder;
 mod info;
 mod keeper;
+mod latch;
 mod lock;
 mod memory;
 mod name;
@@ -98,13 +106,16 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
+pub use barrier::Barrier;
 pub use error::{Error, ErrorKind, Result};
+pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
 pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
 pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
 pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
 pub use info::{DoneInfo, HolderInfo, LockInfo, LockState, Tenure, WaiterInfo};
 pub use keeper::Release;
+pub use latch::Latch;
 pub use lock::{Attempt, Lock};
 pub use once::{Base64, Once, Outcome, Run, Start};
 pub use record::Payload;
@@ -124,4 +135,6 @@ mod guides {
     mod fencing {}
     #[doc = include_str!("../docs/GUARANTEES.md")]
     mod guarantees {}
+    #[doc = include_str!("../docs/PRIMITIVES.md")]
+    mod primitives {}
 }

@@ -6,6 +6,7 @@
 
 pub mod expiry;
 pub mod fencing;
+pub mod gathering;
 pub mod lock;
 pub mod once;
 pub mod queue;

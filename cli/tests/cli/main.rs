@@ -8,6 +8,7 @@ mod admin;
 mod children;
 mod exclusion;
 mod exit_codes;
+mod gathering;
 mod lease;
 mod once;
 mod signals;
