@@ -66,6 +66,11 @@ impl Client {
         self.runtime.spawn(self.counted(task));
     }
 
+    /// Starts a task that writes nothing itself and has no store: no shutdown waits for it.
+    pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Box::pin(task));
+    }
+
     /// Runs a task as far as it gets here and now, and starts it for the rest: for a caller that
     /// waits for it.
     pub(crate) fn start_here(&self, task: impl Future<Output = ()> + Send + 'static) {

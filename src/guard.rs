@@ -40,6 +40,10 @@ impl LockGuard {
         Self { hold, keeper }
     }
 
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+
     /// The lock's name.
     pub fn name(&self) -> &str {
         &self.hold.name
@@ -129,11 +133,19 @@ impl LockGuard {
         self.ask_to_renew(Some(payload)).await
     }
 
-    async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
+    /// Asks the keeper for a renewal, whose answer comes unless the keeper is gone.
+    pub(crate) fn start_to_renew(
+        &self,
+        payload: Option<Box<Payload>>,
+    ) -> oneshot::Receiver<Result<()>> {
         let (done, answer) = oneshot::channel();
         // A keeper that is gone drops the command, and with it the sender of the answer.
-        let _ = self.keeper.send(Command::Renew { payload: payload.map(Box::new), done });
-        match answer.await {
+        let _ = self.keeper.send(Command::Renew { payload, done });
+        answer
+    }
+
+    async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
+        match self.start_to_renew(payload.map(Box::new)).await {
             Ok(result) => result,
             Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),
         }

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::mpsc;
 
+use crate::all::LockAll;
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
@@ -86,6 +87,12 @@ impl Store {
     /// The name is checked when the lock is used.
     pub fn lock(&self, name: impl Into<String>) -> Lock {
         Lock::new(Arc::clone(&self.client), name.into())
+    }
+
+    /// Several locks that are acquired together, all of them or none. Names are as those of
+    /// [`lock`](Self::lock); their order does not matter, and no name counts twice.
+    pub fn lock_all<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> LockAll {
+        LockAll::new(Arc::clone(&self.client), names.into_iter().map(Into::into).collect())
     }
 
     /// Objects on the same store, at paths counted from its root and not from the locks' prefix: for

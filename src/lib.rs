@@ -66,6 +66,7 @@
 
 mod acquire;
 mod admin;
+mod all;
 mod client;
 pub mod clock;
 mod error;
@@ -78,6 +79,7 @@ mod handle;
 mod hold;
 mod holder;
 mod info;
+mod joint;
 mod keeper;
 mod lock;
 mod memory;
@@ -95,6 +97,7 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
+pub use all::{AllGuard, AttemptAll, LockAll};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
