@@ -29,6 +29,7 @@ use crate::token::FencingToken;
 use crate::wait::{Backoff, POLLING};
 
 mod door;
+pub(crate) mod member;
 mod outage;
 mod start;
 mod view;
@@ -244,8 +245,17 @@ impl Contender {
     /// Decides, and tells the time it was decided at: the record carries it, and a holder counts
     /// its lease from there.
     async fn decide(&self, view: &View) -> Result<(AcquireDecision, Moment)> {
-        let store = self.store_time(view).await;
         let above = self.token_floor(view).await?;
+        Ok(self.decide_by(view, above, acquire).await)
+    }
+
+    async fn decide_by(
+        &self,
+        view: &View,
+        above: FencingToken,
+        decide: impl FnOnce(Option<&Record>, &Evidence<'_>, &Acquire) -> AcquireDecision,
+    ) -> (AcquireDecision, Moment) {
+        let store = self.store_time(view).await;
         let now = self.clock().now();
         let evidence = Evidence {
             now,
@@ -262,7 +272,7 @@ impl Contender {
             nonce: self.store().nonce(),
             above,
         };
-        Ok((acquire(view.found.as_deref(), &evidence, &intent), now))
+        (decide(view.found.as_deref(), &evidence, &intent), now)
     }
 
     /// The store-clock rule's evidence. Where no answer has told the store's time it costs requests

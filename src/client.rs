@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) store: Arc<LockStore>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) url: String,
+    /// What tells the store from others in this process, where its URL does.
+    pub(crate) place: Option<u64>,
     runtime: Runtime,
     /// In an order of their own: a simulation repeats a shutdown to the last request.
     guards: Mutex<BTreeMap<HolderId, Registered>>,
@@ -49,11 +51,12 @@ struct Registered {
 }
 
 impl Client {
-    pub(crate) fn new(store: LockStore, url: String, runtime: Runtime) -> Self {
+    pub(crate) fn new(store: LockStore, url: String, place: Option<u64>, runtime: Runtime) -> Self {
         Self {
             store: Arc::new(store),
             memory: Arc::default(),
             url,
+            place,
             runtime,
             guards: Mutex::default(),
             closing: watch::Sender::new(false),
@@ -75,6 +78,11 @@ impl Client {
     /// waits for it.
     pub(crate) fn start_here(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.start_here(self.counted(task));
+    }
+
+    /// As [`spawn_apart`](Self::spawn_apart), for a caller that waits for it.
+    pub(crate) fn start_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.start_here(Box::pin(task));
     }
 
     fn counted(&self, task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {

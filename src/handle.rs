@@ -16,6 +16,7 @@ use crate::fencing::Objects;
 use crate::info::LockInfo;
 use crate::lock::Lock;
 use crate::once::Once;
+use crate::quorum::place::place_of;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
 use crate::runtime::Runtime;
 use crate::store::open::{self, Opening};
@@ -112,6 +113,10 @@ impl Store {
     /// lock of that name. The key is checked when it is used.
     pub fn once(&self, key: impl Into<String>) -> Once {
         Once::new(Arc::clone(&self.client), key.into())
+    }
+
+    pub(crate) fn into_client(self) -> Arc<Client> {
+        self.client
     }
 
     /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for
@@ -228,6 +233,10 @@ impl StoreBuilder {
             Some(seed) => Arc::new(SeededRandomness::new(seed)),
             None => Arc::new(SystemRandomness),
         };
+        let place = match &self.place {
+            Place::Url(url) => place_of(url, &self.options),
+            Place::Objects(_) => None,
+        };
         let opening = Opening {
             clock: self.clock,
             rng,
@@ -239,6 +248,6 @@ impl StoreBuilder {
             Place::Url(url) => open::url(&url, opening)?,
             Place::Objects(objects) => open::object_store(objects, opening)?,
         };
-        Ok(Store { client: Arc::new(Client::new(store, url, self.runtime)) })
+        Ok(Store { client: Arc::new(Client::new(store, url, place, self.runtime)) })
     }
 }

@@ -122,9 +122,8 @@ impl Joint {
             let wake = if self.hold.is_live() {
                 self.hold.next_event().min(now.plus(LOOK))
             } else {
-                // Lost, or given back by a shutdown: see the hazards above.
                 let end = *given_up.get_or_insert(now.plus(holder_validity(self.ttl)));
-                if now >= end || self.changes.is_empty() {
+                if now >= end || self.changes.is_empty() || self.is_shut_down() {
                     return self.wind_up().await;
                 }
                 end.min(now.plus(LOOK))
@@ -139,10 +138,9 @@ impl Joint {
                         }));
                     }
                     Some(Command::Release { done }) => {
-                        let name = self.hold.name.clone();
                         let result = self.release().await;
                         if let Err(error) = &result {
-                            tracing::warn!(lock = %name, %error, "the release failed");
+                            tracing::warn!(lock = %self.hold.name, %error, "the release failed");
                         }
                         if let Some(done) = done {
                             let _ = done.send(result);
@@ -208,14 +206,23 @@ impl Joint {
         }
     }
 
-    /// Gives back what a lost whole has left.
-    async fn wind_up(self) {
-        let (name, released) = (self.hold.name.clone(), self.release().await);
-        tracing::debug!(lock = %name, ?released, "gave back what was left");
+    /// Whether it was given back not by its guard, but by the shutdown of members' stores.
+    fn is_shut_down(&self) -> bool {
+        let live = self.members.iter().filter(|member| member.hold().is_live()).count();
+        self.hold.loss().is_none() && live < self.needed
+    }
+
+    /// Gives back what is left of a whole that was lost or shut down.
+    async fn wind_up(mut self) {
+        let result = self.release().await;
+        tracing::debug!(lock = %self.hold.name, ?result, "gave back what was left");
+        if let Ok(Command::Release { done: Some(done) }) = self.commands.try_recv() {
+            let _ = done.send(result);
+        }
     }
 
     /// Gives every member back. The whole has ended before.
-    async fn release(mut self) -> Result<Release> {
+    async fn release(&mut self) -> Result<Release> {
         let mut tally = Tally::new(self.needed, self.members.len());
         let members = std::mem::take(&mut self.members);
         match self.giving_back {

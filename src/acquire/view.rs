@@ -3,13 +3,13 @@
 use super::{Contended, Contender, unreadable};
 use crate::clock::Wall;
 use crate::error::Result;
-use crate::holder::HolderId;
 use crate::info::LockInfo;
 use crate::protocol::expiry::Observations;
 use crate::record::Record;
 use crate::store::{Content, Read, StoreNow, Version};
 
 /// What is known of the record.
+#[derive(Debug)]
 pub(super) struct View {
     pub(super) found: Option<Box<Record>>,
     pub(super) version: Option<Version>,
@@ -67,7 +67,7 @@ impl Contender {
     /// must not come back (hazard H2).
     fn renew_identity(&mut self) {
         if self.first_sent.take().is_some() {
-            self.id = HolderId::from_random(self.store().rng().bits());
+            self.id = self.id.another(self.store().rng().bits());
         }
         self.doubt = None;
     }

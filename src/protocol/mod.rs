@@ -8,3 +8,4 @@ pub mod expiry;
 pub mod fencing;
 pub mod lock;
 pub mod once;
+pub mod quorum;
