@@ -236,7 +236,7 @@ impl LockAll {
             giving_back: GivingBack::Reversed,
         };
         let (guard, _) = whole.of(&self.client, members);
-        AllGuard { guard, locks, terms: terms.clone(), client: Arc::clone(&self.client) }
+        AllGuard { guard, locks, terms: Arc::new(terms.clone()), client: Arc::clone(&self.client) }
     }
 
     /// Gives back what was taken, the last one first, and waits for it; for each no longer than a
@@ -311,7 +311,7 @@ pub struct AllGuard {
     guard: LockGuard,
     /// Each lock's acquisition.
     locks: BTreeMap<String, (HolderId, FencingToken)>,
-    terms: Terms,
+    terms: Arc<Terms>,
     client: Arc<Client>,
 }
 
@@ -364,7 +364,7 @@ impl AllGuard {
     pub fn fence(&self, name: &str, objects: &Objects) -> Option<Fence> {
         let (id, token) = *self.locks.get(name)?;
         // One lock's token on the lease of all.
-        let terms = Terms { max_hold: None, ..self.terms.clone() };
+        let terms = Terms { max_hold: None, ..Terms::clone(&self.terms) };
         let clock = Arc::clone(self.client.store.clock());
         let all = (1, vec![Arc::clone(self.guard.hold())]);
         let hold = Hold::of_parts(name.to_owned(), id, token, &terms, clock, all);

@@ -52,6 +52,11 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
+//! # Many locks, many stores
+//!
+//! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
+//! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -123,4 +128,6 @@ mod guides {
     mod fencing {}
     #[doc = include_str!("../docs/GUARANTEES.md")]
     mod guarantees {}
+    #[doc = include_str!("../docs/PRIMITIVES.md")]
+    mod primitives {}
 }
