@@ -1,7 +1,7 @@
 //! Workers count under a lock over three stores, of which one is killed and comes back:
 //! `cargo run --example quorum [SECONDS]` on three directories, of which one is made unreachable;
-//! `cargo run --example quorum --features aws,azure -- [SECONDS] --emulators` on three servers, of
-//! which one is killed with SIGKILL and started again (see `localstack/README.md`).
+//! `cargo run --example quorum -- [SECONDS] --emulators` on three servers, of which one is killed with
+//! SIGKILL and started again (see `localstack/README.md`).
 //!
 //! Ends by itself, and with an error if an invariant was violated: no two workers are inside at once,
 //! no increment is lost, tokens rise strictly, work goes on with one store gone, and the store that is

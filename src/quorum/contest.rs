@@ -7,8 +7,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::repair::Repair;
 use super::round::{Field, Lost, Round};
-use super::view::restless;
-use super::{Quorum, too_few};
+use super::{Quorum, restless, too_few};
 use crate::acquire::Limit;
 use crate::clock::{Boot, timeout};
 use crate::error::{Error, ErrorKind, Result};

@@ -282,3 +282,9 @@ fn too_few(answered: usize, of: usize, failures: Vec<Error>) -> Error {
     );
     Error::new(kind, message).caused_by(causes.join("; "))
 }
+
+/// Why a call ended that saw nobody who holds the lock.
+fn restless(name: &str) -> Error {
+    let message = format!("others contend for {name:?} all the time, and none of them has got it");
+    Error::new(ErrorKind::Unavailable, message)
+}

@@ -1,7 +1,7 @@
 //! A lock over a quorum as anybody can see it.
 
 use super::too_few;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::info::{HolderInfo, LockInfo, LockState};
 use crate::token::FencingToken;
 
@@ -16,7 +16,8 @@ pub struct QuorumInfo {
     /// entries; `None` when no majority says either: somebody is acquiring it, gives it back, or has
     /// crashed.
     pub state: Option<LockState>,
-    /// Who holds it at a majority, as the first of those says.
+    /// Who holds it at a majority, as the first of those says. Each entry has an id of its own, of which
+    /// the first half is that of the guard's.
     pub holder: Option<HolderInfo>,
     /// The highest token that was ever issued, as far as those that answered know.
     pub token: Option<FencingToken>,
@@ -84,10 +85,4 @@ fn leading<'a>(infos: &[&'a LockInfo]) -> (usize, Option<&'a HolderInfo>) {
 
 fn is_free(state: LockState) -> bool {
     matches!(state, LockState::Absent | LockState::Free | LockState::Expired)
-}
-
-/// Why a call ended that saw nobody who holds the lock.
-pub(super) fn restless(name: &str) -> Error {
-    let message = format!("others contend for {name:?} all the time, and none of them has got it");
-    Error::new(ErrorKind::Unavailable, message)
 }
