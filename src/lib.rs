@@ -56,6 +56,10 @@
 //!
 //! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
 //! opens whenever all have. See [`Latch`] and [`Barrier`].
+//! # Many locks, many stores
+//!
+//! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
+//! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
 //!
 //! # Runtimes
 //!
@@ -71,6 +75,7 @@
 
 mod acquire;
 mod admin;
+mod all;
 mod barrier;
 mod client;
 pub mod clock;
@@ -85,6 +90,7 @@ mod handle;
 mod hold;
 mod holder;
 mod info;
+mod joint;
 mod keeper;
 mod latch;
 mod lock;
@@ -93,6 +99,7 @@ mod name;
 mod once;
 mod options;
 pub mod protocol;
+mod quorum;
 pub mod record;
 mod rng;
 mod runtime;
@@ -106,6 +113,7 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
+pub use all::{AllGuard, AttemptAll, LockAll};
 pub use barrier::Barrier;
 pub use error::{Error, ErrorKind, Result};
 pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
@@ -118,6 +126,7 @@ pub use keeper::Release;
 pub use latch::Latch;
 pub use lock::{Attempt, Lock};
 pub use once::{Base64, Once, Outcome, Run, Start};
+pub use quorum::{Quorum, QuorumInfo, QuorumLock, QuorumMember};
 pub use record::Payload;
 pub use runtime::Runtime;
 pub use rwlock::{RwLock, WriteAttempt, WriteGuard};

@@ -10,4 +10,5 @@ pub mod gathering;
 pub mod lock;
 pub mod once;
 pub mod queue;
+pub mod quorum;
 pub mod session;
