@@ -187,9 +187,12 @@ impl Client {
     async fn give_everything_back(&self, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
         for registered in self.guards().values() {
+            // First: whoever follows the hold may drop the guard, and with it the keeper's last
+            // sender, as soon as the release has begun.
+            let keeper = registered.keeper.upgrade();
             if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
-                if let Some(keeper) = registered.keeper.upgrade() {
+                if let Some(keeper) = keeper {
                     let _ = keeper.send(Command::Release { done: Some(done) });
                 }
                 answers.push(answer);
