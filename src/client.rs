@@ -202,9 +202,12 @@ impl Client {
     async fn release_all(&self, chosen: impl Fn(&Registered) -> bool, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
         for registered in self.guards().values().filter(|registered| chosen(registered)) {
+            // First: whoever follows the hold may drop the guard, and with it the keeper's last
+            // sender, as soon as the release has begun.
+            let keeping = registered.keeping.upgrade();
             if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
-                if let Some(keeping) = registered.keeping.upgrade() {
+                if let Some(keeping) = keeping {
                     keeping.order(Command::Release { done: Some(done) });
                 }
                 answers.push(answer);

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
+use crate::election::Election;
 use crate::error::Result;
 use crate::fencing::Objects;
 use crate::info::LockInfo;
@@ -123,6 +124,12 @@ impl Store {
     /// lock of that name. The key is checked when it is used.
     pub fn once(&self, key: impl Into<String>) -> Once {
         Once::new(Arc::clone(&self.client), key.into())
+    }
+
+    /// The election called `name`, which is the lock of that name: its holder leads. The name is checked
+    /// when the election is used.
+    pub fn election(&self, name: impl Into<String>) -> Election {
+        Election::new(Arc::clone(&self.client), name.into())
     }
 
     /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for

@@ -52,6 +52,11 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
+//! # Leader election
+//!
+//! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
+//! [`Election`].
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -68,6 +73,7 @@ mod acquire;
 mod admin;
 mod client;
 pub mod clock;
+mod election;
 mod error;
 pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
@@ -98,6 +104,7 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
+pub use election::{Campaign, Election, Health, Leader, Leadership};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
@@ -124,4 +131,6 @@ mod guides {
     mod fencing {}
     #[doc = include_str!("../docs/GUARANTEES.md")]
     mod guarantees {}
+    #[doc = include_str!("../docs/PRIMITIVES.md")]
+    mod primitives {}
 }

@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Hold LOCK while CMD runs
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::run::LONG_HELP, exit::HELP))]
     Run(Box<Run>),
+    /// Run CMD while leading the election NAME, and campaign again whenever that is lost
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::elect::LONG_HELP, exit::HELP))]
+    Elect(Elect),
     /// List locks: state, token, age, time left, holder
     Ls(Ls),
     /// Show one lock whole: holder, payload, history; or a key of `run --once` and its result
@@ -62,7 +65,7 @@ pub(crate) enum Command {
     Break(BreakLease),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct Run {
     /// Give up at once when the lock is held
     #[arg(short, long, conflicts_with = "wait")]
@@ -133,9 +136,45 @@ pub(crate) struct Run {
     pub(crate) command: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Args, Debug)]
+pub(crate) struct Elect {
+    /// How long a leader that vanished keeps others from being elected; 1s to 24h
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    pub(crate) ttl: Duration,
+
+    /// Who leads, for people [default: the user's name]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) owner: Option<String>,
+
+    /// Anything else about this candidate, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// What happens to CMD when the lease is lost
+    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    pub(crate) on_lost: OnLost,
+
+    /// Between TERM and KILL; at most a third of --ttl [default: a sixth of it, at most 5s]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) kill_grace: Option<Duration>,
+
+    /// Print one JSON object on stderr at the end: outcome, token, exit_code, waited_ms, held_ms
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A path such as etl/nightly: the lock of this name is held by whoever leads
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// The command and its arguments; executed directly, without a shell
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnLost {
     /// TERM, then KILL; both before the lease ends
+    #[default]
     Term,
     /// KILL, before the lease ends
     Kill,

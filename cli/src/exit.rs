@@ -37,7 +37,7 @@ Exit codes:
   75                    the lock is busy, or the wait timed out (-E changes it)
   0                     also: the lock is busy, with --skip-if-busy; CMD has succeeded before,
                         with --once
-  120                   the lease was lost, and CMD was stopped
+  120                   the lease was lost, and CMD was stopped (elect campaigns again instead)
   121                   CMD finished, but at release the lock was somebody else's
   1                     break: refused, the lock is not held or by another token
   64                    usage: an argument, a lock's name, a duration, a URL
@@ -64,6 +64,10 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {

@@ -59,8 +59,21 @@ What this does not cover:
 INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is renewed until CMD has
 ended, and only then given back. While the lock is waited for, they end the wait.";
 
+/// What follows when the lease was lost and CMD was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterLoss {
+    Exit,
+    /// The lock is waited for again, and CMD started anew.
+    Again,
+}
+
 /// Answers the exit code.
 pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
+    carry_out(global, args, AfterLoss::Exit)
+}
+
+/// Answers the exit code.
+pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> Result<u8, Failure> {
     let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
     let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
         .map_err(|message| Failure::new(exit::USAGE, message))?;
@@ -71,7 +84,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
         false => None,
     };
     let mut report = Report::default();
-    let run = Running { global, args, policy, place: &place };
+    let run = Running { global, args, policy, place: &place, after_loss };
     let ended = crate::block_on(run.run(watchdog.as_mut(), &mut report));
     if let Some(watchdog) = watchdog {
         watchdog.dismiss();
@@ -92,12 +105,13 @@ struct Running<'a> {
     args: &'a Run,
     policy: Policy,
     place: &'a Place,
+    after_loss: AfterLoss,
 }
 
 impl Running<'_> {
     async fn run(
         &self,
-        watchdog: Option<&mut Watchdog>,
+        mut watchdog: Option<&mut Watchdog>,
         report: &mut Report,
     ) -> Result<u8, Failure> {
         let mut signals = Signals::listen().map_err(internal)?;
@@ -108,13 +122,41 @@ impl Running<'_> {
             opened = crate::open(self.global) => opened,
         };
         let store = opened?;
-        let key = self.key(&store);
-        let waited = self.acquire(&key, &mut signals).await;
         report.waited = since(begun);
+        let key = self.key(&store);
+        loop {
+            let watchdog = watchdog.as_deref_mut();
+            let ended = self.round(&store, &key, &mut signals, watchdog, report).await;
+            // What was typed at the terminal went to CMD alone, and is meant for this process too.
+            let asked_to_end = signals.asked_to_end() || report.typed.is_some();
+            let again = self.after_loss == AfterLoss::Again && !asked_to_end;
+            if !again || !was_lost(&ended, report) {
+                return ended;
+            }
+            report.outcome = Report::default().outcome;
+            if !self.global.quiet {
+                people::say(&format!("{}: the lease was lost: campaigning again", self.args.lock));
+            }
+        }
+    }
+
+    /// Waits for the lock, and holds it while CMD runs.
+    async fn round(
+        &self,
+        store: &Store,
+        key: &Key,
+        signals: &mut Signals,
+        watchdog: Option<&mut Watchdog>,
+        report: &mut Report,
+    ) -> Result<u8, Failure> {
+        let begun = Moment::now();
+        let waited = self.acquire(key, signals).await;
+        let acquired = Moment::now();
+        report.waited += since(begun);
         match waited? {
             Waited::Acquired(tenure) => {
-                let code = self.hold(&store, tenure, &mut signals, watchdog, report).await;
-                report.held = since(begun).saturating_sub(report.waited);
+                let code = self.hold(store, tenure, signals, watchdog, report).await;
+                report.held += since(acquired);
                 code
             }
             Waited::Busy(info) => {
@@ -131,7 +173,7 @@ impl Running<'_> {
                 Ok(0)
             }
             Waited::Interrupted(signal) => {
-                withdraw(&store, &mut signals).await;
+                withdraw(store, signals).await;
                 Ok(report.interrupted(signal))
             }
         }
@@ -282,6 +324,10 @@ impl Running<'_> {
             ("LEASELOCK_STORE", Some(store.url().into())),
             ("LEASELOCK_STATUS_FILE", status_path),
         ];
+        // Within another election's CMD, `run` leaves that one's term alone.
+        let term = (self.after_loss == AfterLoss::Again)
+            .then(|| ("LEASELOCK_TERM", Some(guard.token().to_string().into())));
+        let environment = environment.into_iter().chain(term);
         let child = Child::start(&self.args.command, environment, prepare).inspect_err(|_| {
             // It may have got so far: both belong to nobody now.
             if let Some(watchdog) = &mut watchdog {
@@ -354,6 +400,14 @@ async fn withdraw(store: &Store, signals: &mut Signals) {
         biased;
         _ = signals.request() => {}
         _ = clock::within(WITHDRAWAL, store.shutdown()) => {}
+    }
+}
+
+/// Whether the lease was lost before CMD had ended by itself.
+fn was_lost(ended: &Result<u8, Failure>, report: &Report) -> bool {
+    match ended {
+        Ok(_) => report.outcome == "lost",
+        Err(failure) => failure.code() == exit::LOST,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod admin;
 mod children;
+mod elect;
 mod exclusion;
 mod exit_codes;
 mod lease;
