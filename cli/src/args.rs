@@ -57,15 +57,16 @@ pub(crate) enum Command {
     /// Run CMD while leading the election NAME, and campaign again whenever that is lost
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::elect::LONG_HELP, exit::HELP))]
     Elect(Elect),
-    /// List locks: state, token, age, time left, holder
+    /// List locks: state, token, age, time left, holder; of several holders the first, and how many
     Ls(Ls),
-    /// Show one lock whole: holder, payload, history; or a key of `run --once` and its result
+    /// Show one lock whole: holders, queue, payload, history; or a key of `run --once` and its result
     Show(Show),
     /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators)
     Break(BreakLease),
 }
 
 #[derive(Args, Debug, Default)]
+#[command(group = ArgGroup::new("way").args(["shared", "exclusive", "limit", "once"]))]
 pub(crate) struct Run {
     /// Give up at once when the lock is held
     #[arg(short, long, conflicts_with = "wait")]
@@ -83,6 +84,29 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) max_hold: Option<Duration>,
 
+    /// Hold LOCK together with others that say --shared, and with nobody that says --exclusive
+    #[arg(long)]
+    pub(crate) shared: bool,
+
+    /// Hold LOCK alone: the other half of --shared
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+
+    /// LOCK is a semaphore of M permits, 1 to 65536: the same number for all who use it
+    #[arg(long, value_name = "M")]
+    pub(crate) limit: Option<u32>,
+
+    /// With --limit: how many permits CMD needs, all of them or none [default: 1]
+    // What excludes --limit would excuse its absence.
+    #[arg(long, value_name = "N", requires = "limit")]
+    #[arg(conflicts_with_all = ["shared", "exclusive", "once"])]
+    pub(crate) permits: Option<u32>,
+
+    /// Wait in a queue: who comes first enters first. With --shared, --exclusive and --limit it is so
+    /// anyway
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) fair: bool,
+
     /// Run CMD only if it has not succeeded before under this key, here or elsewhere; LOCK is the key.
     /// Otherwise exit with 0
     #[arg(long)]
@@ -91,11 +115,13 @@ pub(crate) struct Run {
     /// With --once: for how long CMD is not run again after it has succeeded; 1s to 100 years
     /// [default: for ever]
     #[arg(long, value_name = "DUR", value_parser = duration, requires = "once")]
+    #[arg(conflicts_with_all = ["shared", "exclusive", "limit"])]
     pub(crate) retention: Option<Duration>,
 
     /// Keep the lock at least so long, even when CMD ends sooner (cron jobs on several hosts whose
     /// clocks differ)
     #[arg(long, value_name = "DUR", value_parser = duration)]
+    #[arg(conflicts_with_all = ["shared", "exclusive", "limit"])]
     pub(crate) min_hold: Option<Duration>,
 
     /// Who holds the lock, for people [default: the user's name]
@@ -212,10 +238,11 @@ pub(crate) struct BreakLease {
     /// LOCK is a key of `run --once`: ends a run, or forgets a success
     #[arg(long)]
     pub(crate) once: bool,
-    /// Only if the holder has this fencing token (`leaselock show` prints it)
+    /// Only if the holder has this fencing token (`leaselock show` prints it); of several holders only
+    /// that one
     #[arg(long, value_name = "T", value_parser = token)]
     pub(crate) expect_token: Option<FencingToken>,
-    /// Whoever holds it; replaces an unreadable record too
+    /// Whoever holds it, and all of them; replaces an unreadable record too
     #[arg(long)]
     pub(crate) force: bool,
     /// Why; kept in the lock's history

@@ -40,7 +40,8 @@ Exit codes:
   120                   the lease was lost, and CMD was stopped (elect campaigns again instead)
   121                   CMD finished, but at release the lock was somebody else's
   1                     break: refused, the lock is not held or by another token
-  64                    usage: an argument, a lock's name, a duration, a URL
+  64                    usage: an argument, a lock's name, a duration, a URL; the name belongs to
+                        something else, or to a semaphore of another limit
   69                    the store cannot be reached; or, with --once, CMD has succeeded, and the
                         store did not confirm that this was recorded
   70                    a fault of leaselock itself
@@ -105,6 +106,12 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         ),
         ErrorKind::TokenMismatch | ErrorKind::NotHeld => {
             (REFUSED, Some("`leaselock show [--once] LOCK` shows it as it is now"))
+        }
+        ErrorKind::WrongKind => {
+            (USAGE, Some("`leaselock show LOCK` tells what it is: a lock, an rwlock, a semaphore"))
+        }
+        ErrorKind::LimitMismatch { .. } => {
+            (USAGE, Some("all who use a semaphore give it one --limit"))
         }
         ErrorKind::Lost => (LOST, None),
         ErrorKind::Unavailable => (

@@ -11,6 +11,7 @@ mod exclusion;
 mod exit_codes;
 mod lease;
 mod once;
+mod shared;
 mod signals;
 mod terminal;
 mod tool;
