@@ -24,7 +24,7 @@ use crate::name;
 use crate::options::{DEFAULT_TTL, request_timeout};
 use crate::record::Kind;
 use crate::runtime::Runtime;
-use crate::session::Implied;
+use crate::session::{self, Implied};
 use crate::store::LockStore;
 
 /// How long a shutdown waits for releases and abandoned writes. What is not done by then expires.
@@ -215,19 +215,26 @@ impl Client {
     async fn release_all(&self, chosen: impl Fn(&Registered) -> bool, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
         for registered in self.guards().values().filter(|registered| chosen(registered)) {
+            // First: whoever follows the hold may drop the guard, and with it the keeper's last
+            // sender, as soon as the release has begun.
+            let keeping = registered.keeping.upgrade();
             if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
-                if let Some(keeping) = registered.keeping.upgrade() {
+                if let Some(keeping) = keeping {
                     keeping.order(Command::Release { done: Some(done) });
                 }
-                answers.push(answer);
+                let session = registered.kind == Kind::Session;
+                answers.push((session.then(|| registered.hold.name.clone()), answer));
             }
         }
         report.unconfirmed += answers.len();
-        for answer in answers {
+        for (session, answer) in answers {
             if let Ok(Ok(Release::Released)) = answer.await {
                 report.released += 1;
                 report.unconfirmed -= 1;
+                if let Some(name) = session {
+                    session::forget(self, &name).await;
+                }
             }
         }
     }

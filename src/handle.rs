@@ -12,6 +12,7 @@ use crate::all::LockAll;
 use crate::barrier::Barrier;
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
+use crate::election::Election;
 use crate::error::Result;
 use crate::fencing::Objects;
 use crate::info::LockInfo;
@@ -149,6 +150,12 @@ impl Store {
 
     pub(crate) fn into_client(self) -> Arc<Client> {
         self.client
+    }
+
+    /// The election called `name`, which is the lock of that name: its holder leads. The name is checked
+    /// when the election is used.
+    pub fn election(&self, name: impl Into<String>) -> Election {
+        Election::new(Arc::clone(&self.client), name.into())
     }
 
     /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for

@@ -60,6 +60,10 @@
 //!
 //! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
 //! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
+//! # Leader election
+//!
+//! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
+//! [`Election`].
 //!
 //! # Runtimes
 //!
@@ -79,6 +83,7 @@ mod all;
 mod barrier;
 mod client;
 pub mod clock;
+mod election;
 mod error;
 pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
@@ -115,6 +120,7 @@ mod wait;
 pub use admin::{Break, Broken};
 pub use all::{AllGuard, AttemptAll, LockAll};
 pub use barrier::Barrier;
+pub use election::{Campaign, Election, Health, Leader, Leadership};
 pub use error::{Error, ErrorKind, Result};
 pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
 pub use guard::LockGuard;

@@ -273,7 +273,7 @@ async fn work(
 
 /// Deletes the record of a session that has ended: where there is none, there is no session. If the
 /// store does not permit it, the record stays, and means the same.
-async fn forget(client: &Client, name: &str) {
+pub(crate) async fn forget(client: &Client, name: &str) {
     if let Ok(key) = name::key_of(Kind::Session, client.store.prefix(), name) {
         client.store.delete(&key, request_timeout(DEFAULT_TTL)).await;
     }

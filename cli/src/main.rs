@@ -14,6 +14,7 @@ mod args;
 mod r#break;
 mod child;
 mod clock;
+mod elect;
 mod exit;
 mod gathering;
 mod hold;
@@ -40,8 +41,9 @@ fn main() -> ExitCode {
     };
     log(&cli.global);
     let ended = match cli.command {
-        // `run` forks its watchdog first and starts the runtime itself.
+        // They fork their watchdog first and start the runtime themselves.
         Command::Run(args) => run::run(&cli.global, &args),
+        Command::Elect(args) => elect::elect(&cli.global, args),
         Command::Ls(args) => block_on(ls::ls(&cli.global, &args)),
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
