@@ -81,6 +81,7 @@ mod acquire;
 mod admin;
 mod all;
 mod barrier;
+pub mod blocking;
 mod client;
 pub mod clock;
 mod election;
