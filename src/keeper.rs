@@ -79,7 +79,7 @@ impl Keeper {
                     Some(command) => match Box::pin(self.entry.obey(command)).await {
                         Obeyed::Renewed => renew_at = self.next_renewal(),
                         Obeyed::Stands => {}
-                        Obeyed::Ended | Obeyed::Left => return,
+                        Obeyed::Ended { .. } => return,
                     },
                     None => return,
                 },
@@ -114,9 +114,10 @@ pub(crate) enum Obeyed {
     Renewed,
     /// The lease stands as before.
     Stands,
-    Ended,
-    /// The lease has ended, and its entry may still be on record.
-    Left,
+    Ended {
+        /// Whether its entry is certainly not on record any more.
+        off_record: bool,
+    },
 }
 
 impl Entry {
@@ -135,15 +136,17 @@ impl Entry {
             }
             Command::Release { done } => {
                 let result = self.release().await;
-                let left = !matches!(result, Ok(Release::Released | Release::AlreadyLost(_)));
+                let off_record = matches!(result, Ok(Release::Released | Release::AlreadyLost(_)));
                 if let Some(done) = done {
                     let _ = done.send(result);
                 }
-                if left { Obeyed::Left } else { Obeyed::Ended }
+                Obeyed::Ended { off_record }
             }
             Command::Finish { finish, done } => {
-                let _ = done.send(self.finish(&finish).await);
-                Obeyed::Ended
+                let result = self.finish(&finish).await;
+                let off_record = result.is_ok();
+                let _ = done.send(result);
+                Obeyed::Ended { off_record }
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::hold::Hold;
 use crate::keeper::{Entry, Keeper};
 use crate::protocol::lock::Own;
 use crate::record::{Kind, Record};
-use crate::session::{Leftover, OpenSession, Place, Tenant};
+use crate::session::{OpenSession, Place, Tenant};
 use crate::store::Version;
 use crate::telemetry;
 
@@ -82,16 +82,6 @@ impl Contender {
         version: Version,
     ) -> LockGuard {
         let hold = Arc::new(hold.under(Arc::clone(&session.hold)));
-        if hold.is_limited() {
-            let leftover = Leftover {
-                client: Arc::clone(self.client()),
-                key: self.key.clone(),
-                hold: Arc::clone(&hold),
-                min_hold: self.terms.min_hold,
-                request_timeout: self.terms.request_timeout,
-            };
-            self.client().spawn(leftover.clear_when_limited());
-        }
         let tenant = Arc::new_cyclic(|tenant| {
             let weak = WeakKeeping::Session(tenant.clone());
             Tenant {
@@ -105,6 +95,9 @@ impl Contender {
                 _registration: self.client().register(self.target.kind, Arc::clone(&hold), weak),
             }
         });
+        if hold.is_limited() {
+            self.client().spawn(tenant.leftover().clear_when_limited());
+        }
         LockGuard::new(hold, Keeping::Session(tenant))
     }
 }

@@ -14,7 +14,6 @@ use crate::store::{Content, Patience, Swap};
 use crate::wait::{Backoff, RETRYING};
 
 /// An entry that stands under a session of this process.
-#[derive(Clone)]
 pub(crate) struct Leftover {
     pub(crate) client: Arc<Client>,
     pub(crate) key: Path,
@@ -37,8 +36,9 @@ impl Leftover {
         }
     }
 
-    /// Takes the entry off the record, however often that fails, for as long as the session stands.
-    pub(crate) async fn clear(self) {
+    /// Takes the entry off the record, however long that takes: it would stay for as long as the session
+    /// is renewed, and nobody would know that it means nothing (hazard H26).
+    pub(super) async fn clear(self) {
         let store = &self.client.store;
         let clock = store.clock();
         let mut backoff = Backoff::new(RETRYING, Arc::clone(store.rng()));
@@ -61,8 +61,8 @@ impl Leftover {
         let (store, request) = (&self.client.store, self.request_timeout);
         let read = store.read(&self.key, request).await?;
         let Content::Record { record, version, .. } = &read.content else { return Ok(true) };
-        // One that only stays for its minimum hold ends by itself.
-        if record.lease(self.hold.id).is_none_or(|lease| lease.released_at.is_some()) {
+        // An entry that stays for its minimum hold is judged by its own time.
+        if record.lease(self.hold.id).is_none_or(|lease| lease.session.is_none()) {
             return Ok(true);
         }
         let (nonce, now) = (store.nonce(), store.clock().now());

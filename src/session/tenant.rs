@@ -9,7 +9,6 @@ use tokio::sync::Mutex;
 
 use super::{Leftover, OpenSession};
 use crate::client::{Client, Registration};
-use crate::error::Result;
 use crate::hold::{Hold, LossReason};
 use crate::keeper::{Command, Entry, Obeyed, Release, lost};
 use crate::protocol::lock::Own;
@@ -57,37 +56,35 @@ impl Tenant {
         self.session.order(Arc::clone(self), command);
     }
 
-    /// Does it, in the session's task.
-    pub(super) async fn obey(self: Arc<Self>, command: Command) {
+    /// Does it, in the session's task; what may still be on record that should not be.
+    pub(super) async fn obey(self: Arc<Self>, command: Command) -> Option<Leftover> {
         let mut place = self.place.lock().await;
-        match self.entry(&mut place).await {
+        let left = match self.entry(&mut place).await {
             Ok(mut entry) => match entry.obey(command).await {
-                Obeyed::Ended => {}
-                Obeyed::Left => self.leave_behind(),
+                Obeyed::Ended { off_record } => !off_record,
                 Obeyed::Renewed | Obeyed::Stands => {
                     *place = Place::new(entry.own, &entry.record, entry.version);
+                    false
                 }
             },
             Err(reason) => {
-                if matches!((&command, &reason), (Command::Release { .. }, LossReason::Unreachable))
-                {
-                    self.leave_behind();
-                }
+                let leaving = matches!(command, Command::Release { .. } | Command::Finish { .. });
                 refuse(command, reason);
+                leaving
             }
-        }
+        };
+        left.then(|| self.leftover())
     }
 
-    /// Its entry may still be on record, where it would stand for as long as the session does.
-    fn leave_behind(&self) {
-        let leftover = Leftover {
+    /// Its entry, for when nobody holds by it any more.
+    pub(crate) fn leftover(&self) -> Leftover {
+        Leftover {
             client: Arc::clone(&self.client),
             key: self.key.clone(),
             hold: Arc::clone(&self.hold),
             min_hold: self.min_hold,
             request_timeout: self.request_timeout,
-        };
-        self.client.spawn(leftover.clear());
+        }
     }
 
     /// The entry with its record, read again if that was not kept.
