@@ -38,6 +38,8 @@ pub(crate) struct Client {
     /// The sessions that permits and tickets needed.
     pub(crate) implied: Implied,
     pub(crate) url: String,
+    /// What tells the store from others in this process, where its URL does.
+    pub(crate) place: Option<u64>,
     runtime: Runtime,
     /// In an order of their own: a simulation repeats a shutdown to the last request.
     guards: Mutex<BTreeMap<HolderId, Registered>>,
@@ -55,12 +57,13 @@ struct Registered {
 }
 
 impl Client {
-    pub(crate) fn new(store: LockStore, url: String, runtime: Runtime) -> Self {
+    pub(crate) fn new(store: LockStore, url: String, place: Option<u64>, runtime: Runtime) -> Self {
         Self {
             store: Arc::new(store),
             memory: Arc::default(),
             implied: Implied::default(),
             url,
+            place,
             runtime,
             guards: Mutex::default(),
             closing: watch::Sender::new(false),
@@ -73,10 +76,20 @@ impl Client {
         self.runtime.spawn(self.counted(task));
     }
 
+    /// Starts a task that writes nothing itself and has no store: no shutdown waits for it.
+    pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Box::pin(task));
+    }
+
     /// Runs a task as far as it gets here and now, and starts it for the rest: for a caller that
     /// waits for it.
     pub(crate) fn start_here(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.start_here(self.counted(task));
+    }
+
+    /// As [`spawn_apart`](Self::spawn_apart), for a caller that waits for it.
+    pub(crate) fn start_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.start_here(Box::pin(task));
     }
 
     fn counted(&self, task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {

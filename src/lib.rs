@@ -57,6 +57,16 @@
 //! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
 //! [`Election`].
 //!
+//! # Latch and barrier
+//!
+//! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
+//! opens whenever all have. See [`Latch`] and [`Barrier`].
+//!
+//! # Many locks, many stores
+//!
+//! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
+//! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -71,6 +81,8 @@
 
 mod acquire;
 mod admin;
+mod all;
+mod barrier;
 mod client;
 pub mod clock;
 mod election;
@@ -79,18 +91,22 @@ pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathering;
 mod guard;
 mod handle;
 mod hold;
 mod holder;
 mod info;
+mod joint;
 mod keeper;
+mod latch;
 mod lock;
 mod memory;
 mod name;
 mod once;
 mod options;
 pub mod protocol;
+mod quorum;
 pub mod record;
 mod rng;
 mod runtime;
@@ -105,15 +121,20 @@ mod wait;
 
 pub use admin::{Break, Broken};
 pub use election::{Campaign, Election, Health, Leader, Leadership};
+pub use all::{AllGuard, AttemptAll, LockAll};
+pub use barrier::Barrier;
 pub use error::{Error, ErrorKind, Result};
+pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
 pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
 pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
 pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
 pub use info::{DoneInfo, HolderInfo, LockInfo, LockState, Tenure, WaiterInfo};
 pub use keeper::Release;
+pub use latch::Latch;
 pub use lock::{Attempt, Lock};
 pub use once::{Base64, Once, Outcome, Run, Start};
+pub use quorum::{Quorum, QuorumInfo, QuorumLock, QuorumMember};
 pub use record::Payload;
 pub use runtime::Runtime;
 pub use rwlock::{RwLock, WriteAttempt, WriteGuard};

@@ -16,6 +16,7 @@ mod child;
 mod clock;
 mod elect;
 mod exit;
+mod gathering;
 mod hold;
 mod key;
 mod limits;
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         Command::Ls(args) => block_on(ls::ls(&cli.global, &args)),
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
+        Command::Latch(call) => block_on(gathering::latch(&cli.global, &call)),
+        Command::Barrier(call) => block_on(gathering::barrier(&cli.global, &call)),
     };
     ExitCode::from(ended.unwrap_or_else(|failure| failure.print()))
 }

@@ -9,6 +9,7 @@ mod children;
 mod elect;
 mod exclusion;
 mod exit_codes;
+mod gathering;
 mod lease;
 mod once;
 mod shared;

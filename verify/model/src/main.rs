@@ -35,6 +35,7 @@ mod check;
 mod config;
 mod decisions;
 mod fence;
+mod gathering;
 mod process;
 mod state;
 mod store;
@@ -44,8 +45,10 @@ mod world;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use catalogue::{configurations, fence_sabotages, fenced, sabotages};
-use check::{Checked, check, check_fenced};
+use catalogue::{
+    configurations, fence_sabotages, fenced, gathered, gathering_sabotages, sabotages,
+};
+use check::{Checked, check, check_fenced, check_gathered};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--deep").collect();
@@ -75,6 +78,9 @@ fn main() -> ExitCode {
     for entry in fenced().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_fenced(&entry.world), entry.states);
     }
+    for entry in gathered().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_gathered(&entry.world), entry.states);
+    }
     println!("seen to happen on the way, in all of them together:");
     for (what, count) in witnessed {
         println!("  {what:<36} {count:>10}");
@@ -88,7 +94,10 @@ fn main() -> ExitCode {
     let locks = sabotages().into_iter().filter(|(name, _)| wanted(name));
     let fences = fence_sabotages().into_iter().filter(|(name, _)| wanted(name));
     let broken = locks.map(|(name, config)| (name, check(&config)));
-    for (name, checked) in broken.chain(fences.map(|(name, world)| (name, check_fenced(&world)))) {
+    let fences = fences.map(|(name, world)| (name, check_fenced(&world)));
+    let gatherings = gathering_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let gatherings = gatherings.map(|(name, world)| (name, check_gathered(&world)));
+    for (name, checked) in broken.chain(fences).chain(gatherings) {
         match &checked.violation {
             Some(violation) => println!(
                 "  {name:<36} after {:>2} steps: {}",
