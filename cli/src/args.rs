@@ -25,13 +25,22 @@ pub(crate) struct Cli {
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Where the locks are: file:///dir, s3://bucket/prefix, gs://bucket/prefix,
-    /// az://container/prefix. Default: a directory under the XDG state directory
+    /// az://container/prefix. Default: a directory under the XDG state directory. With `run`
+    /// repeatable: an odd number of independent stores, of which a majority decides; in the variable
+    /// one a line
     // The URL may carry credentials: --help must not show it.
-    #[arg(long, global = true, value_name = "URL", env = "LEASELOCK_STORE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "LEASELOCK_STORE",
+        value_delimiter = '\n'
+    )]
     #[arg(hide_env_values = true)]
-    pub(crate) store: Option<String>,
+    pub(crate) store: Vec<String>,
 
-    /// An option of the store, for example aws_region=eu-central-1 (repeatable)
+    /// An option of the store, for example aws_region=eu-central-1 (repeatable); of all stores, where
+    /// there are several
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) store_option: Vec<(String, String)>,
 
@@ -49,9 +58,16 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
+impl Global {
+    /// The URLs that were given.
+    pub(crate) fn stores(&self) -> Vec<&str> {
+        self.store.iter().map(String::as_str).filter(|url| !url.is_empty()).collect()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Hold LOCK while CMD runs
+    /// Hold LOCK while CMD runs; several LOCKs all or none
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::run::LONG_HELP, exit::HELP))]
     Run(Box<Run>),
     /// Run CMD while leading the election NAME, and campaign again whenever that is lost
@@ -159,9 +175,9 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// A path such as etl/nightly
-    #[arg(value_name = "LOCK")]
-    pub(crate) lock: String,
+    /// A path such as etl/nightly; several are taken together, in the order of their names
+    #[arg(value_name = "LOCK", required = true)]
+    pub(crate) locks: Vec<String>,
 
     /// The command and its arguments; executed directly, without a shell
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -386,7 +402,7 @@ mod tests {
     fn the_command_after_the_dashes_is_taken_as_it_is() {
         let cli = Cli::try_parse_from(["leaselock", "run", "a/b", "--", "sh", "-c", "-n --ttl"]);
         let Command::Run(run) = cli.unwrap().command else { panic!("not run") };
-        assert_eq!((run.lock.as_str(), run.command.len()), ("a/b", 3));
+        assert_eq!((run.locks.concat().as_str(), run.command.len()), ("a/b", 3));
         assert!(!run.no_wait);
     }
 }

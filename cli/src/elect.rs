@@ -36,7 +36,7 @@ pub(crate) fn elect(global: &Global, args: Elect) -> Result<u8, Failure> {
         on_lost: args.on_lost,
         kill_grace: args.kill_grace,
         json: args.json,
-        lock: args.name,
+        locks: vec![args.name],
         command: args.command,
         ..Run::default()
     };
