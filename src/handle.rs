@@ -136,12 +136,6 @@ impl Store {
         Once::new(Arc::clone(&self.client), key.into())
     }
 
-    /// The election called `name`, which is the lock of that name: its holder leads. The name is checked
-    /// when the election is used.
-    pub fn election(&self, name: impl Into<String>) -> Election {
-        Election::new(Arc::clone(&self.client), name.into())
-    }
-
     /// The latch called `name`, which opens when `needed` different members have arrived: 1 to 1,024.
     /// Both are checked when it is used; a lock of that name is a mistake, and noticed.
     pub fn latch(&self, name: impl Into<String>, needed: u32) -> Latch {
@@ -156,6 +150,12 @@ impl Store {
 
     pub(crate) fn into_client(self) -> Arc<Client> {
         self.client
+    }
+
+    /// The election called `name`, which is the lock of that name: its holder leads. The name is checked
+    /// when the election is used.
+    pub fn election(&self, name: impl Into<String>) -> Election {
+        Election::new(Arc::clone(&self.client), name.into())
     }
 
     /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for

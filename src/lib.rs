@@ -52,20 +52,18 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
-//! # Leader election
-//!
-//! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
-//! [`Election`].
-//!
 //! # Latch and barrier
 //!
 //! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
 //! opens whenever all have. See [`Latch`] and [`Barrier`].
-//!
 //! # Many locks, many stores
 //!
 //! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
 //! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
+//! # Leader election
+//!
+//! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
+//! [`Election`].
 //!
 //! # Runtimes
 //!
@@ -83,6 +81,7 @@ mod acquire;
 mod admin;
 mod all;
 mod barrier;
+pub mod blocking;
 mod client;
 pub mod clock;
 mod election;
@@ -120,9 +119,9 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
-pub use election::{Campaign, Election, Health, Leader, Leadership};
 pub use all::{AllGuard, AttemptAll, LockAll};
 pub use barrier::Barrier;
+pub use election::{Campaign, Election, Health, Leader, Leadership};
 pub use error::{Error, ErrorKind, Result};
 pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
 pub use guard::LockGuard;

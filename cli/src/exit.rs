@@ -110,8 +110,12 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         ErrorKind::TokenMismatch | ErrorKind::NotHeld => {
             (REFUSED, Some("`leaselock show [--once] LOCK` shows it as it is now"))
         }
-        ErrorKind::WrongKind | ErrorKind::LimitMismatch { .. } => {
-            (USAGE, Some("`leaselock show NAME` tells what it is, and of how many"))
+        ErrorKind::WrongKind => (
+            USAGE,
+            Some("`leaselock show LOCK` tells what it is: a lock, an rwlock, a semaphore, …"),
+        ),
+        ErrorKind::LimitMismatch { .. } => {
+            (USAGE, Some("all who use one semaphore, latch or barrier give it the same number"))
         }
         ErrorKind::EpochMismatch { .. } => {
             (REFUSED, Some("`leaselock latch show` and `barrier show` tell the present epoch"))
