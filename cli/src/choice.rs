@@ -1,5 +1,7 @@
 //! Which of all that can be held the arguments ask for.
 
+use std::collections::BTreeSet;
+
 use leaselock::{Quorum, Store};
 
 use crate::args::Run;
@@ -7,17 +9,27 @@ use crate::exit::{self, Failure};
 use crate::key::Key;
 use crate::people;
 
-/// What does not go together, as far as clap cannot tell.
-pub(crate) fn check(args: &Run, stores: usize) -> Result<(), Failure> {
-    let usage = |message: String| Err(Failure::new(exit::USAGE, message));
-    let one = match (args.locks.len(), stores) {
+/// The LOCKs in the order of their names; one that is named twice counts once.
+pub(crate) fn names(args: &Run) -> Vec<String> {
+    args.locks.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What does not go together, as far as clap cannot tell. Nothing has been opened yet.
+pub(crate) fn check(args: &Run, locks: usize, stores: usize) -> Result<(), Failure> {
+    let usage = |message: String| Failure::new(exit::USAGE, message);
+    if stores > 1 && stores.is_multiple_of(2) {
+        let message = format!("{stores} --store: a majority decides, so it must be an odd number");
+        let hint = format!("{stores} survive no more outages than {} do", stores - 1);
+        return Err(usage(message).hint(hint));
+    }
+    let one = match (locks, stores) {
         (..=1, ..=1) => return Ok(()),
         (..=1, _) => "one --store",
         (_, ..=1) => "one LOCK",
         _ => {
-            return usage(
-                "several LOCKs need one --store, and several --store one LOCK".to_owned(),
-            );
+            let message =
+                "several LOCKs are taken on one --store, and several --store take one LOCK";
+            return Err(usage(message.to_owned()));
         }
     };
     for (given, option) in [
@@ -29,7 +41,7 @@ pub(crate) fn check(args: &Run, stores: usize) -> Result<(), Failure> {
         (args.min_hold.is_some(), "--min-hold"),
     ] {
         if given {
-            return usage(format!("{option} is for {one} only"));
+            return Err(usage(format!("{option} is for {one} only")));
         }
     }
     Ok(())
@@ -39,7 +51,7 @@ pub(crate) fn check(args: &Run, stores: usize) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The stores make no quorum.
-pub(crate) fn key(args: &Run, stores: &[Store]) -> Result<Key, Failure> {
+pub(crate) fn key(args: &Run, locks: &[String], stores: &[Store]) -> Result<Key, Failure> {
     let owner = args.owner.clone().unwrap_or_else(people::user);
     // The builders have these options in common, but no type.
     macro_rules! with_options {
@@ -63,7 +75,7 @@ pub(crate) fn key(args: &Run, stores: &[Store]) -> Result<Key, Failure> {
             }
         }};
     }
-    let (store, name) = match (stores, args.locks.as_slice()) {
+    let (store, name) = match (stores, locks) {
         ([store], [name]) => (store, name),
         ([store], names) => {
             let each = names.iter().map(|name| store.lock(name)).collect();

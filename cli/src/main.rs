@@ -80,7 +80,7 @@ pub(crate) async fn open(global: &Global) -> Result<Store, Failure> {
         [url] => open_at(global, url).await,
         _ => {
             Err(Failure::new(exit::USAGE, "several --store make a quorum, which only `run` knows")
-                .hint("name one of them to look at its record"))
+                .hint("name one of them with --store"))
         }
     }
 }

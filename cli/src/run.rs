@@ -96,11 +96,12 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
 
 /// Answers the exit code.
 pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> Result<u8, Failure> {
+    let locks = choice::names(args);
     let stores = global.stores().len();
-    choice::check(args, stores)?;
     if stores > 1 && after_loss == AfterLoss::Again {
         return Err(Failure::new(exit::USAGE, "an election is held on one --store"));
     }
+    choice::check(args, locks.len(), stores)?;
     let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
     let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
         .map_err(|message| Failure::new(exit::USAGE, message))?;
@@ -111,8 +112,8 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
         false => None,
     };
     let mut report = Report::default();
-    let name = args.locks.join(", ");
-    let run = Running { global, args, name, policy, place: &place, after_loss };
+    let name = locks.join(", ");
+    let run = Running { global, args, locks, name, policy, place: &place, after_loss };
     let ended = crate::block_on(run.run(watchdog.as_mut(), &mut report));
     if let Some(watchdog) = watchdog {
         watchdog.dismiss();
@@ -131,7 +132,9 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
 struct Running<'a> {
     global: &'a Global,
     args: &'a Run,
-    /// Of the lock, or of several.
+    /// In the order of their names, each once.
+    locks: Vec<String>,
+    /// All of them, for people.
     name: String,
     policy: Policy,
     place: &'a Place,
@@ -153,7 +156,7 @@ impl Running<'_> {
         };
         let stores = opened?;
         report.waited = since(begun);
-        let key = choice::key(self.args, &stores)?;
+        let key = choice::key(self.args, &self.locks, &stores)?;
         loop {
             let watchdog = watchdog.as_deref_mut();
             let ended = self.round(&stores, &key, &mut signals, watchdog, report).await;
@@ -334,7 +337,7 @@ impl Running<'_> {
         let urls = stores.iter().map(|store| store.url().to_owned()).collect();
         // None where there is none: what a `run` around this one has set is another's.
         let environment: [(&str, Option<OsString>); 7] = [
-            ("LEASELOCK_NAME", lines(self.args.locks.clone())),
+            ("LEASELOCK_NAME", lines(self.locks.clone())),
             ("LEASELOCK_TOKEN", token.clone()),
             ("LEASELOCK_TOKENS", tokens.and_then(lines)),
             ("LEASELOCK_HOLDER", marks.holder().map(Into::into)),
