@@ -23,11 +23,11 @@ pub(crate) struct Cli {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Where the locks are: file:///dir, s3://bucket/prefix, gs://bucket/prefix,
-    /// az://container/prefix. Default: a directory under the XDG state directory. With `run`
-    /// repeatable: an odd number of independent stores, of which a majority decides; in the variable
-    /// one a line
+    /// az://container/prefix. Default: a directory under the XDG state directory. For `run` it may be
+    /// repeated (in the variable, one a line): an odd number of stores, of which a majority decides
     // The URL may carry credentials: --help must not show it.
     #[arg(
         long,
@@ -39,8 +39,8 @@ pub(crate) struct Global {
     #[arg(hide_env_values = true)]
     pub(crate) store: Vec<String>,
 
-    /// An option of the store, for example aws_region=eu-central-1 (repeatable); of all stores, where
-    /// there are several
+    /// An option of the store, for example aws_region=eu-central-1 (repeatable); of several stores it
+    /// is an option of each. What differs between them belongs into the URL: s3://bucket?aws_region=…
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) store_option: Vec<(String, String)>,
 
@@ -163,7 +163,7 @@ pub(crate) struct Run {
     pub(crate) skip_if_busy: bool,
 
     /// What happens to CMD when the lease is lost
-    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = OnLost::Term)]
     pub(crate) on_lost: OnLost,
 
     /// Between TERM and KILL; at most a third of the shorter of --ttl and --max-hold [default: a
@@ -171,11 +171,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) kill_grace: Option<Duration>,
 
-    /// Print one JSON object on stderr at the end: outcome, token, exit_code, waited_ms, held_ms
+    /// Print one JSON object on stderr at the end: outcome, token (of several LOCKs tokens), exit_code,
+    /// waited_ms, held_ms
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// A path such as etl/nightly; several are taken together, in the order of their names
+    /// A path such as etl/nightly; several are taken together, all of them or none
     #[arg(value_name = "LOCK", required = true)]
     pub(crate) locks: Vec<String>,
 
@@ -199,7 +200,7 @@ pub(crate) struct Elect {
     pub(crate) note: Option<String>,
 
     /// What happens to CMD when the lease is lost
-    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = OnLost::Term)]
     pub(crate) on_lost: OnLost,
 
     /// Between TERM and KILL; at most a third of --ttl [default: a sixth of it, at most 5s]
@@ -396,6 +397,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let gathering = [crate::gathering::LATCH_HELP, crate::gathering::BARRIER_HELP];
+        let texts = [exit::HELP, crate::run::LONG_HELP, crate::elect::LONG_HELP];
+        for line in texts.iter().chain(&gathering).flat_map(|text| text.lines()) {
+            assert!(line.chars().count() <= 80, "{line:?} would be broken once more");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) fn check(args: &Run, locks: usize, stores: usize) -> Result<(), Failu
     let usage = |message: String| Failure::new(exit::USAGE, message);
     if stores > 1 && stores.is_multiple_of(2) {
         let message = format!("{stores} --store: a majority decides, so it must be an odd number");
-        let hint = format!("{stores} survive no more outages than {} do", stores - 1);
+        let hint = "name one more, or one less, which survives as many outages";
         return Err(usage(message).hint(hint));
     }
     let one = match (locks, stores) {

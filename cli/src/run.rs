@@ -33,53 +33,78 @@ const LEFTOVERS: Duration = Duration::from_secs(2);
 
 /// What `run --help` says besides the options and the exit codes.
 pub(crate) const LONG_HELP: &str = "\
-CMD gets LEASELOCK_NAME, LEASELOCK_TOKEN (the fencing token: pass it on with every write that the
-lock protects), LEASELOCK_HOLDER, LEASELOCK_STORE (without credentials and options) and
-LEASELOCK_STATUS_FILE, a small JSON file that is kept current: name, token, holder, state (held,
-at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME); with --limit
-also LEASELOCK_PERMITS, how many it has.
+Examples:
+  leaselock run -n backup -- ./backup.sh           one at a time, or not at all
+  leaselock run --wait 5m acct/4 acct/17 -- ./pay  both of them, or none
+  leaselock run --limit 4 licences -- ./render     four at a time
 
-Several LOCKs are taken all or none, in the order of their names, so that those who want the same ones
-never wait for each other in a circle; the loss of one is the loss of all. Instead of LEASELOCK_TOKEN
-and LEASELOCK_HOLDER there is LEASELOCK_TOKENS then, a line NAME=TOKEN for each; LEASELOCK_NAME has a
-line for each; and the JSON objects have tokens, by name.
+CMD finds in its environment:
+  LEASELOCK_NAME         LOCK; several, a line for each
+  LEASELOCK_TOKEN        the fencing token: pass it on with every write that the
+                         lock protects
+  LEASELOCK_TOKENS       with several LOCKs, instead of LEASELOCK_TOKEN and
+                         LEASELOCK_HOLDER: a line NAME=TOKEN for each
+  LEASELOCK_HOLDER       the id of this acquisition
+  LEASELOCK_PERMITS      with --limit: how many it has
+  LEASELOCK_STORE        its URL without credentials and options; several, a line
+                         for each
+  LEASELOCK_STATUS_FILE  a small JSON file that is kept current: name, token (or
+                         tokens, by name), holder, state (held, at_risk, lost),
+                         deadline (wall clock) and boot_deadline (seconds on
+                         CLOCK_BOOTTIME)
 
-With several --store, an odd number that fail independently of each other, LOCK is held while a
-majority of them says so. Everybody has to name the same stores. `ls`, `show` and `break` work on one
-of them at a time.
+A LOCK is one of three things, and stays it: a lock, which one holds; with
+--shared and --exclusive one that many readers or one writer hold; with --limit
+a semaphore. Readers that come after a waiting writer wait behind it. Whoever
+holds or waits with one of these or --fair does so under a session, a second
+small record that is renewed in place of LOCK's and ends with this process. All
+who use a plain lock should say --fair or none of them: who does not gets it
+only when nobody waits in the queue.
 
-A LOCK is one of three things, and stays it: a lock, which one holds; with --shared and --exclusive
-one that many readers or one writer hold; with --limit a semaphore. Readers that come after a waiting
-writer wait behind it. Whoever holds or waits with one of these or --fair does so under a session, a
-second small record that is renewed in place of LOCK's and ends with this process. All who use a plain
-lock should say --fair or none of them: who does not gets it only when nobody waits in the queue.
+Several LOCKs are plain locks of one store. They are taken in the order of their
+names, whatever order they are given in, so that those who want the same ones
+never wait for each other in a circle. While a later one is waited for, the
+earlier ones are held. The loss of one is the loss of all.
 
-With --once, CMD is run under a lease on a key instead of a lock, and when it exits with 0 that is
-recorded in the same place: whoever comes later exits with 0 and does not run it. Any other end of CMD
-is not recorded, and it may be run again; so it is when this host dies, even after CMD has done its
-work. Keys and locks of the same name have nothing to do with each other.
+Several --store, an odd number that fail independently of each other, hold one
+plain LOCK: while a majority of them says so. What a minority does, or does not
+answer, neither frees nor blocks it; but a directory must exist, or be possible
+to make, when this begins. Everybody has to name the same stores. `ls`, `show`
+and `break` work on one of them at a time.
 
-With --json, outcome is one of completed, busy, timed_out, skipped, already_done, interrupted (by a
-signal, while waiting), not_started, lost (exit code 120), overrun (121), unrecorded (CMD has
-succeeded, but that was not recorded for certain) and failed.
+With --once, CMD is run under a lease on a key instead of a lock, and when it
+exits with 0 that is recorded in the same place: whoever comes later exits with
+0 and does not run it. Any other end of CMD is not recorded, and it may be run
+again; so it is when this host dies, even after CMD has done its work. Keys and
+locks of the same name have nothing to do with each other.
 
-CMD runs in a process group of its own, which never outlives the lease. When the lease is lost or
-cannot be renewed in time, the group gets TERM, and KILL after --kill-grace, at the latest a moment
-before the lease ends. A separate watchdog process does the same when leaselock itself is frozen
-(SIGSTOP) or killed. What CMD leaves in its group when it ends is ended too, before the release.
+With --json, outcome is one of completed, busy, timed_out, skipped,
+already_done, interrupted (by a signal, while waiting), not_started, lost (exit
+code 120), overrun (121), unrecorded (CMD has succeeded, but that was not
+recorded for certain) and failed. Several LOCKs have tokens, by name; token is
+null then.
+
+CMD runs in a process group of its own, which never outlives the lease. When the
+lease is lost or cannot be renewed in time, the group gets TERM, and KILL after
+--kill-grace, at the latest a moment before the lease ends. A separate watchdog
+process does the same when leaselock itself is frozen (SIGSTOP) or killed. What
+CMD leaves in its group when it ends is ended too, before the release.
 
 What this does not cover:
-  - A process that leaves the group (setsid, a daemon, a container started by another service).
-  - A CMD that runs as another user, and so cannot be signalled (use `sudo leaselock run`, not
-    `leaselock run … sudo`).
-  - A machine, virtual machine or container that is frozen whole: CMD is killed as soon as it goes
-    on, but may get a few instructions in first. That is what the fencing token is for.
-  - ^Z at the terminal, or SIGSTOP: nothing renews the lease meanwhile, and the watchdog ends CMD
-    when it runs out.
+  - A process that leaves the group (setsid, a daemon, a container started by
+    another service).
+  - A CMD that runs as another user, and so cannot be signalled (use
+    `sudo leaselock run`, not `leaselock run … sudo`).
+  - A machine, virtual machine or container that is frozen whole: CMD is killed
+    as soon as it goes on, but may get a few instructions in first. That is what
+    the fencing token is for.
+  - ^Z at the terminal, or SIGSTOP: nothing renews the lease meanwhile, and the
+    watchdog ends CMD when it runs out.
   - --on-lost warn: nothing stops CMD then, and there is no watchdog.
 
-INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is renewed until CMD has
-ended, and only then given back. While the lock is waited for, they end the wait.";
+INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is
+renewed until CMD has ended, and only then given back. While the lock is waited
+for, they end the wait.";
 
 /// What follows when the lease was lost and CMD was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
