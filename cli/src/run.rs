@@ -46,8 +46,8 @@ CMD finds in its environment:
                          LEASELOCK_HOLDER: a line NAME=TOKEN for each
   LEASELOCK_HOLDER       the id of this acquisition
   LEASELOCK_PERMITS      with --limit: how many it has
-  LEASELOCK_STORE        its URL without credentials and options; several, a line
-                         for each
+  LEASELOCK_STORE        the store's URL, without credentials and options;
+                         several, a line for each
   LEASELOCK_STATUS_FILE  a small JSON file that is kept current: name, token (or
                          tokens, by name), holder, state (held, at_risk, lost),
                          deadline (wall clock) and boot_deadline (seconds on
