@@ -400,6 +400,49 @@ fn a_store_that_fails_under_way_is_survived_and_a_second_is_not() {
 }
 
 #[test]
+fn a_break_at_one_store_is_survived_and_at_a_majority_is_not() {
+    let sites = Sites::new(3);
+    let put_out = |number: usize| {
+        let mut command = leaselock(&sites.url(number), sites.files.path());
+        assert_code(&finish(command.args(["break", "lock", "--force"])), 0);
+    };
+    let running = sites.stay(&sites.urls(), &["--ttl", "6s"]);
+    let entered = |number: usize| (sites.show(number)["state"] == "held").then_some(());
+    (0..3).for_each(|number| wait_for("every store", || entered(number)));
+    put_out(1);
+    wait_for("it to be entered again", || entered(1));
+    put_out(2);
+    put_out(0);
+    let output = running.output();
+    assert_code(&output, 120);
+    assert_eq!(report(&output)["outcome"], "lost");
+    for number in 0..3 {
+        assert_eq!(sites.show(number)["state"], "free");
+    }
+}
+
+#[test]
+fn stores_of_different_kinds_make_a_majority() {
+    let kinds = [Backend::Ministack, Backend::Azurite, Backend::Gcs];
+    let Some(urls) = kinds.map(|kind| kind.fresh_url()).into_iter().collect::<Option<Vec<_>>>()
+    else {
+        return;
+    };
+    let sites = Sites::new(0);
+    let urls: Vec<_> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+    let holder = sites.stay(&urls, &["--no-check"]);
+    let busy = sites.start(&urls, &["--no-check", "-n"], &["touch", "ran"]).output();
+    assert_code(&busy, 75);
+    let output = sites.end(holder);
+    assert_code(&output, 0);
+    let token = report(&output)["token"].as_u64().unwrap();
+    let next = sites.start(&urls, &["--no-check"], &["true"]).output();
+    assert_code(&next, 0);
+    assert!(report(&next)["token"].as_u64().unwrap() > token);
+    assert!(!sites.file("ran").exists());
+}
+
+#[test]
 fn a_directory_that_cannot_be_opened_is_78() {
     let sites = Sites::new(3);
     sites.destroy(1);
