@@ -254,8 +254,8 @@ pub(crate) const ALL: &[Sabotage] = &[
         "work is run again although its result is on record",
         &[edit(
             "src/protocol/lock.rs",
-            "is_some_and(|done| !once::is_past(done, evidence.store))",
-            "is_some_and(|done| false && !once::is_past(done, evidence.store))",
+            "is_some_and(|done| !is_past(done, evidence.store))",
+            "is_some_and(|done| false && !is_past(done, evidence.store))",
         )],
     ),
     library(
