@@ -22,12 +22,12 @@ use crate::options::{LockOptions, Terms};
 use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
 use crate::protocol::lock::{Acquire, AcquireDecision, acquire};
 use crate::protocol::queue::Want;
-use crate::record::{Done, Kind, Record};
+use crate::record::{Done, Kind, Payload, Record};
 use crate::session::OpenSession;
 use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
-use crate::wait::{Backoff, POLLING};
+use crate::wait::{Backoff, Contention, POLLING};
 
 mod door;
 mod enter;
@@ -232,6 +232,7 @@ impl Contender {
 
     async fn contend(&mut self, started: Moment) -> Result<Contended> {
         let mut polling = Backoff::new(POLLING, Arc::clone(self.store().rng()));
+        let mut contention = Contention::new(Arc::clone(self.store().rng()));
         let mut view = match self.remembered() {
             Some(view) => view,
             None => self.look().await?,
@@ -242,12 +243,27 @@ impl Contender {
             if view.found.is_none() && self.make_fit().await? {
                 view = self.look().await?;
             }
-            let (decision, decided) = self.decide(&view).await?;
+            let (decision, decided) = match self.decide(&view).await {
+                Ok(decided) => decided,
+                // The time at which a new record starts was not to be had.
+                Err(error) => {
+                    self.bear(error).await?;
+                    view = self.look().await?;
+                    continue;
+                }
+            };
             match decision {
                 AcquireDecision::Ours => {
+                    // Who was let in from the queue had no payload there.
+                    let left_out = self.left_out(&view);
                     let landed = self.claim_landed(view)?;
                     match self.outcome(landed, started).await? {
-                        Ok(guard) => return Ok(Contended::Acquired(guard)),
+                        Ok(guard) => {
+                            if let Some(payload) = left_out {
+                                guard.set_payload(payload).await?;
+                            }
+                            return Ok(Contended::Acquired(guard));
+                        }
                         Err(next) => view = next,
                     }
                 }
@@ -262,7 +278,12 @@ impl Contender {
                     }
                 }
                 AcquireDecision::Queue(record) => {
-                    view = self.line_up(*record, view, decided).await?
+                    view = self.line_up(*record, view, decided).await?;
+                    if let Some(pause) = contention.next().filter(|_| !self.queued) {
+                        let resume = self.clock().now().boot.plus(pause);
+                        self.unless_given_up(self.clock().sleep_until(resume)).await?;
+                        view = self.look_again(view, &mut polling).await?;
+                    }
                 }
                 AcquireDecision::Ask(session) => self.ask(session, &view).await?,
                 AcquireDecision::End(session) => {
@@ -436,6 +457,12 @@ impl Contender {
         let now = self.clock().now().boot;
         let Some(resume) = self.outage.next(now, self.limit) else { return Err(error) };
         self.unless_given_up(self.clock().sleep_until(resume)).await
+    }
+
+    /// The payload, if the record that says that we hold the lock lacks it.
+    fn left_out(&self, view: &View) -> Option<Payload> {
+        let found = view.found.as_ref().and_then(|record| record.payload.as_ref());
+        self.terms.payload.clone().filter(|payload| found != Some(payload))
     }
 
     /// An earlier write of ours has landed after all.

@@ -213,18 +213,25 @@ impl Client {
 
     /// Gives back what is chosen, all at once, and counts it.
     async fn release_all(&self, chosen: impl Fn(&Registered) -> bool, report: &mut ShutdownReport) {
+        // Upgraded first: whoever follows the hold may drop the guard, and with it the keeper's last
+        // sender, as soon as the release has begun. And not released while the list is locked: who
+        // drops the last of a guard takes it off the list.
+        let chosen: Vec<_> = self
+            .guards()
+            .values()
+            .filter(|registered| chosen(registered) && registered.hold.is_live())
+            .map(|registered| {
+                (registered.kind, Arc::clone(&registered.hold), registered.keeping.upgrade())
+            })
+            .collect();
         let mut answers = Vec::new();
-        for registered in self.guards().values().filter(|registered| chosen(registered)) {
-            // First: whoever follows the hold may drop the guard, and with it the keeper's last
-            // sender, as soon as the release has begun.
-            let keeping = registered.keeping.upgrade();
-            if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
+        for (kind, hold, keeping) in chosen {
+            if hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
                 if let Some(keeping) = keeping {
                     keeping.order(Command::Release { done: Some(done) });
                 }
-                let session = registered.kind == Kind::Session;
-                answers.push((session.then(|| registered.hold.name.clone()), answer));
+                answers.push(((kind == Kind::Session).then(|| hold.name.clone()), answer));
             }
         }
         report.unconfirmed += answers.len();
@@ -240,15 +247,18 @@ impl Client {
     }
 
     async fn give_everything_back(&self, report: &mut ShutdownReport) {
-        self.implied.let_go().await;
         // Sessions last: they are what the others are held by. They are no locks of anybody's.
         let is_session = |guard: &Registered| guard.kind == Kind::Session;
-        self.release_all(|guard| !is_session(guard), report).await;
+        let others = self.release_all(|guard| !is_session(guard), report);
+        // One may be about to be opened, by a write that hangs.
+        tokio::join!(self.implied.let_go(), others);
         self.release_all(is_session, &mut ShutdownReport::default()).await;
         // Guards that were lost keep their keepers until they are dropped; nothing of theirs is
         // written any more, so only the others are waited for: those, too, whose guards were dropped
         // before, and that are still giving their locks back.
-        let lost = || self.guards().values().filter(|guard| guard.hold.loss().is_some()).count();
+        let kept = |guard: &&Registered| matches!(guard.keeping, WeakKeeping::Keeper(_));
+        let is_lost = |guard: &&Registered| guard.hold.loss().is_some();
+        let lost = || self.guards().values().filter(kept).filter(is_lost).count();
         let mut tasks = self.tasks.subscribe();
         let _ = tasks.wait_for(|running| *running <= lost()).await;
     }

@@ -23,7 +23,7 @@ use crate::protocol::gathering::{
 use crate::record::{Arrived, Kind, MAX_MEMBERS, Record};
 use crate::store::{Content, LockStore, Patience, Polled, Read, StoreNow, Swap, Version};
 use crate::token::FencingToken;
-use crate::wait::{Backoff, POLLING, RETRYING};
+use crate::wait::{Backoff, Contention, POLLING};
 
 mod info;
 
@@ -235,7 +235,7 @@ impl Call {
 
     /// Arrives; what is known then, and whether the epoch has passed.
     async fn arrive(&mut self, member: &str) -> Result<(View, bool)> {
-        let mut contention = Contention::new(self.store());
+        let mut contention = Contention::new(Arc::clone(self.store().rng()));
         let mut view = self.look().await?;
         loop {
             self.about = self.about.clone().after(view.found.as_deref());
@@ -244,7 +244,14 @@ impl Call {
                 view = self.look().await?;
                 continue;
             }
-            let above = self.token_floor(&view).await?;
+            let above = match self.token_floor(&view).await {
+                Ok(above) => above,
+                Err(error) => {
+                    self.bear(error).await?;
+                    view = self.look().await?;
+                    continue;
+                }
+            };
             let arrival = Arrive { member, nonce: self.store().nonce(), above };
             let now = self.clock().now().wall;
             match arrive(view.found.as_deref(), &self.about, arrival, now) {
@@ -321,7 +328,7 @@ impl Call {
     }
 
     async fn end_epoch(&mut self) -> Result<u64> {
-        let mut contention = Contention::new(self.store());
+        let mut contention = Contention::new(Arc::clone(self.store().rng()));
         let mut view = self.look().await?;
         loop {
             self.about = self.about.clone().after(view.found.as_deref());
@@ -519,23 +526,6 @@ impl Call {
 
     fn store(&self) -> &LockStore {
         &self.client.store
-    }
-}
-
-/// Others write the same record: the second time and later there is a pause, so that of many that
-/// arrive at once not all read and write all the time.
-struct Contention {
-    lost: bool,
-    backoff: Backoff,
-}
-
-impl Contention {
-    fn new(store: &LockStore) -> Self {
-        Self { lost: false, backoff: Backoff::new(RETRYING, Arc::clone(store.rng())) }
-    }
-
-    fn next(&mut self) -> Option<Duration> {
-        std::mem::replace(&mut self.lost, true).then(|| self.backoff.next())
     }
 }
 

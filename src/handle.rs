@@ -73,7 +73,8 @@ enum Place {
 pub struct ShutdownReport {
     /// Guards whose locks were given back.
     pub released: usize,
-    /// Guards whose release the store did not confirm, or that were lost before.
+    /// Guards whose release the store did not confirm, or that were lost just before. Those that had
+    /// been lost when the shutdown began are not counted.
     pub unconfirmed: usize,
 }
 

@@ -239,9 +239,11 @@ impl Hold {
         }
     }
 
-    /// The same, held under the lease of a session.
+    /// The same, held under the lease of a session, from now on: the write that made it the holder may
+    /// be another's hand-over, long after its own.
     pub(crate) fn under(self, session: Arc<Self>) -> Self {
-        Self { session: Some(session), ..self }
+        let acquired = self.clock.now();
+        Self { session: Some(session), acquired, ..self }
     }
 
     pub(crate) fn is_under(&self, session: &Arc<Self>) -> bool {
@@ -464,7 +466,7 @@ impl Hold {
         let left = match state.phase {
             LeasePhase::Held => self
                 .time_left(&state, now)
-                .min(self.at_risk_after.saturating_sub(now.since(self.sent(&state)))),
+                .min(self.at_risk_after().saturating_sub(now.since(self.sent(&state)))),
             _ => self.time_left(&state, now),
         };
         now.boot.plus(left)
@@ -479,6 +481,11 @@ impl Hold {
     /// When the write was sent that established or last renewed the lease.
     pub(crate) fn renewed_at(&self) -> Boot {
         self.sent(&self.state.borrow()).boot
+    }
+
+    /// Without an acknowledged renewal, its own or its session's.
+    fn at_risk_after(&self) -> Duration {
+        self.session.as_ref().map_or(self.at_risk_after, |session| session.at_risk_after)
     }
 
     fn sent(&self, state: &State) -> Moment {

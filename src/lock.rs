@@ -76,7 +76,8 @@ impl Lock {
     /// a ticket gets it only when nobody waits in the queue.
     ///
     /// The lock is then held under a [session](crate::Session) that the process shares, which is
-    /// renewed for all of them together.
+    /// renewed for all of them together. A payload is set by a write of its own for who had to wait,
+    /// and a note is on record only for who had not: the queue has no room for them.
     #[must_use]
     pub fn fair(mut self) -> Self {
         self.target.want.queue = true;

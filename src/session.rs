@@ -97,7 +97,7 @@ impl SessionBuilder {
     /// # Cancel safety
     /// Cancel safe: a write that is under way is seen to its end in the background and undone.
     pub async fn open(self) -> Result<Session> {
-        let open = OpenSession::start(&self.client, &self.options).await?;
+        let open = OpenSession::start(&self.client, &self.options, Limit::Forever).await?;
         Ok(Session { client: self.client, open })
     }
 }
@@ -146,21 +146,29 @@ impl Session {
     }
 
     /// Gives back everything that is held under the session, one write each, and then ends it. All
-    /// guards are invalid at once.
+    /// guards are invalid at once. Where it has been closed before, the answer is `Unconfirmed`: that
+    /// call has its own.
     ///
     /// # Errors
     /// The store refused, for example because credentials were withdrawn. The lease expires.
     ///
     /// # Cancel safety
-    /// Dropping the future does not stop what has begun.
+    /// Dropping the future does not stop it.
     pub async fn close(self) -> Result<Release> {
-        self.client.release_all_under(&self.open.hold).await;
-        if let Some(reason) = self.open.hold.loss() {
-            return Ok(Release::AlreadyLost(reason));
-        }
-        let (done, answer) = oneshot::channel();
-        let _ = self.open.orders.send(Order::Close { done });
-        answer.await.unwrap_or(Ok(Release::Unconfirmed))
+        let Self { client, open } = self;
+        let closing = {
+            let client = Arc::clone(&client);
+            async move {
+                client.release_all_under(&open.hold).await;
+                if let Some(reason) = open.hold.loss() {
+                    return Ok(Release::AlreadyLost(reason));
+                }
+                let (done, answer) = oneshot::channel();
+                let _ = open.orders.send(Order::Close { done });
+                answer.await.unwrap_or(Ok(Release::Unconfirmed))
+            }
+        };
+        client.call(closing).await
     }
 }
 
@@ -186,14 +194,15 @@ impl OpenSession {
     pub(crate) fn start<'a>(
         client: &'a Arc<Client>,
         options: &'a LockOptions,
+        limit: Limit,
     ) -> BoxFuture<'a, Result<Arc<Self>>> {
-        Self::begin(client, options).boxed()
+        Self::begin(client, options, limit).boxed()
     }
 
-    async fn begin(client: &Arc<Client>, options: &LockOptions) -> Result<Arc<Self>> {
+    async fn begin(client: &Arc<Client>, options: &LockOptions, limit: Limit) -> Result<Arc<Self>> {
         let id = HolderId::from_random(client.store.rng().bits());
         let name = id.to_string();
-        let contended = contend(client, Kind::Session, &name, options, Limit::Forever).await?;
+        let contended = contend(client, Kind::Session, &name, options, limit).await?;
         let Contended::Acquired(guard) = contended else {
             let message = "a session that was just named is somebody else's";
             return Err(Error::new(ErrorKind::Internal, message));

@@ -56,6 +56,25 @@ fn bounds(pace: Pace) -> backon::ExponentialBackoff {
         .build()
 }
 
+/// Others write the same record: the second time and later there is a pause, so that of many that
+/// arrive at once not all read and write all the time.
+#[derive(Debug)]
+pub(crate) struct Contention {
+    lost: bool,
+    backoff: Backoff,
+}
+
+impl Contention {
+    pub(crate) fn new(rng: Arc<dyn Randomness>) -> Self {
+        Self { lost: false, backoff: Backoff::new(RETRYING, rng) }
+    }
+
+    /// After another refused write: how long to pause.
+    pub(crate) fn next(&mut self) -> Option<Duration> {
+        std::mem::replace(&mut self.lost, true).then(|| self.backoff.next())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -456,6 +456,32 @@ async fn a_member_that_has_lost_its_record_is_entered_again() {
     assert!(world.acquire().await.token() > issued);
 }
 
+/// It may have issued larger tokens than the others tell of. Its own time does tell.
+#[tokio::test]
+async fn a_member_that_has_lost_its_record_does_not_vote_late() {
+    let world = World::of(3);
+    let guard = world.acquire().await;
+    breathe().await;
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    // As if they had been made long ago.
+    for member in &world.members[..2] {
+        let mut record = member.record().expect("is there");
+        record.token = FencingToken::new(record.token.get() - 3_600_000_000).expect("is positive");
+        let body = record.encode().expect("is small").into();
+        member.raw.put(&"x.lock".into(), body).now_or_never().expect("at once").expect("writes");
+    }
+    world.members[2].forget();
+    world.set(&[(2, Line::Hanging)]);
+    let guard = world.acquire().await;
+    world.set(&[(2, Line::Up)]);
+    breathe().await;
+    let issued = || world.members[2].record().map(|record| record.token);
+    assert!(issued().is_none_or(|issued| issued > guard.token()), "{:?}", issued());
+    world.pass(25 * SECOND).await;
+    assert_eq!(world.members[2].holder(), Some(guard.token()), "entered behind the guard");
+    assert!(issued() > Some(guard.token()));
+}
+
 #[tokio::test]
 async fn a_slow_member_is_not_waited_for_and_enters_late() {
     let world = World::of(3);

@@ -2,11 +2,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "waits in real time, with generous bounds")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use leaselock::{ErrorKind, Payload, Release, Store, StoreBuilder};
+use futures::future::BoxFuture;
+use leaselock::clock::{Boot, Clock, Moment, SystemClock};
+use leaselock::{
+    ErrorKind, Lock, LockGuard, LockState, LossReason, Payload, Release, Runtime, Store,
+    StoreBuilder,
+};
 use leaselock_test_support::clock::eventually;
 use leaselock_test_support::counting::{CountingStore, FailKind};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -160,4 +170,222 @@ async fn who_waits_for_what_is_held_under_a_session_does_not_probe_the_stores_ti
     assert!(waited.acquired().is_none());
     let counts = objects.counts();
     assert_eq!((counts.creates, counts.deletes), (0, 0), "probes: {counts:?}");
+}
+
+/// What the library does with clocks, counted.
+#[derive(Debug, Default)]
+struct CountedClock(AtomicU64);
+
+impl Clock for CountedClock {
+    fn now(&self) -> Moment {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SystemClock.now()
+    }
+
+    fn sleep_until(&self, at: Boot) -> BoxFuture<'static, ()> {
+        SystemClock.sleep_until(at)
+    }
+}
+
+/// It is at risk when its session is, which may be later than at half of its TTL.
+#[tokio::test]
+async fn whoever_follows_what_is_held_under_a_slowly_renewed_session_rests_in_between() {
+    let clock = Arc::new(CountedClock::default());
+    let objects = CountingStore::in_memory();
+    let store = on(&objects).clock(Arc::clone(&clock) as _).open().await.expect("opens");
+    let (ttl, every) = (Duration::from_secs(3), Duration::from_millis(1900));
+    let session = store.session().ttl(ttl).renew_every(every).open().await.expect("opens");
+    let guard = session.lock("x").acquire().await.expect("acquires");
+    let _lost = tokio::time::timeout(ttl, guard.lost()).await.expect_err("is kept");
+    let looks = clock.0.load(Ordering::Relaxed);
+    assert!(looks < 5_000, "{looks} looks at the clock");
+}
+
+/// Drops a guard elsewhere while whoever closes its session looks at the clock.
+#[derive(Debug, Default)]
+struct MeddlingClock {
+    ahead: Mutex<Duration>,
+    victim: Mutex<Option<LockGuard>>,
+}
+
+impl Clock for MeddlingClock {
+    fn now(&self) -> Moment {
+        if thread::current().name() == Some("closer") {
+            let victim = self.victim.lock().expect("no panic").take();
+            thread::spawn(move || drop(victim)).join().expect("no panic");
+        }
+        let ahead = *self.ahead.lock().expect("no panic");
+        let now = SystemClock.now();
+        Moment { boot: now.boot.plus(ahead), wall: now.wall.plus(ahead) }
+    }
+
+    fn sleep_until(&self, at: Boot) -> BoxFuture<'static, ()> {
+        let left = at.since(self.now().boot);
+        SystemClock.sleep_until(SystemClock.now().boot.plus(left))
+    }
+}
+
+#[test]
+fn a_guard_that_is_dropped_while_its_session_is_closed_does_not_hold_that_up() {
+    let clock = Arc::new(MeddlingClock::default());
+    let objects = CountingStore::in_memory();
+    let opened = async {
+        let store = on(&objects).clock(Arc::clone(&clock) as _).open().await.expect("opens");
+        let session = store.session().open().await.expect("opens");
+        let guard = session.lock("x").acquire().await.expect("acquires");
+        (session, guard)
+    };
+    let (session, guard) = futures::executor::block_on(opened);
+    *clock.victim.lock().expect("no panic") = Some(guard);
+    // The machine has slept for an hour: what was held is lost, and its followers let go of it.
+    *clock.ahead.lock().expect("no panic") = Duration::from_secs(3600);
+    let (send, closed) = mpsc::channel();
+    let closer = thread::Builder::new().name("closer".into()).spawn(move || {
+        let _ = send.send(futures::executor::block_on(session.close()));
+    });
+    let closed = closed.recv_timeout(LONG).expect("does not hang").expect("is answered");
+    assert!(matches!(closed, Release::AlreadyLost(_)), "{closed:?}");
+    closer.expect("starts").join().expect("no panic");
+}
+
+/// Waits for `lock` in its queue for longer than a second.
+async fn acquired_after_a_wait(store: &Store, lock: Lock) -> LockGuard {
+    let plain = store.lock(lock.name());
+    let first = plain.acquire().await.expect("acquires");
+    let waiting = tokio::spawn(async move { lock.acquire().await.expect("acquires") });
+    let queued = async {
+        while plain.inspect().await.expect("reads").waiters.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, queued).await.expect("is queued");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(first.release().await.expect("hands over"), Release::Released);
+    tokio::time::timeout(LONG, waiting).await.expect("in time").expect("no panic")
+}
+
+#[tokio::test]
+async fn a_longest_hold_does_not_begin_in_the_queue() {
+    let store = open(&CountingStore::in_memory()).await;
+    let lock = store.lock("x").fair().max_hold(Duration::from_millis(900));
+    let guard = acquired_after_a_wait(&store, lock).await;
+    assert!(guard.is_held(), "{:?}", guard.watch().status());
+    assert_eq!(guard.lost().await, LossReason::MaxHold);
+}
+
+#[tokio::test]
+async fn a_shortest_hold_does_not_begin_in_the_queue() {
+    let store = open(&CountingStore::in_memory()).await;
+    let lock = store.lock("x").fair().min_hold(Duration::from_secs(1));
+    let guard = acquired_after_a_wait(&store, lock).await;
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    let tried = store.lock("x").try_acquire().await.expect("is answered");
+    assert!(tried.acquired().is_none(), "it stays for a second");
+}
+
+#[tokio::test]
+async fn who_was_let_in_from_the_queue_sets_its_payload_too() {
+    let store = open(&CountingStore::in_memory()).await;
+    let payload = Payload::from_serialize(&7).expect("is small");
+    let lock = store.lock("x").fair().payload(payload.clone());
+    let guard = acquired_after_a_wait(&store, lock).await;
+    assert!(guard.is_held());
+    assert_eq!(store.lock("x").inspect().await.expect("reads").payload, Some(payload));
+}
+
+#[tokio::test]
+async fn a_semaphore_is_acquired_as_soon_as_it_was_resized() {
+    let store = open(&CountingStore::in_memory()).await;
+    let four = store.semaphore("x", 4);
+    four.acquire().await.expect("acquires").release().await.expect("releases");
+    let eight = four.resize(8).await.expect("resizes");
+    eight.try_acquire().await.expect("is not refused").acquired().expect("is free");
+}
+
+#[tokio::test]
+async fn a_session_is_closed_although_a_record_cannot_be_read() {
+    let objects = CountingStore::in_memory();
+    let store = open(&objects).await;
+    let session = store.session().ttl(Duration::from_secs(2)).open().await.expect("opens");
+    // Too large to be kept.
+    let payload = Payload::from_serialize(&"x".repeat(4000)).expect("is small");
+    let guard = session.lock("x").payload(payload).acquire().await.expect("acquires");
+    objects.fail_gets(true);
+    let closed = tokio::time::timeout(LONG, session.close()).await.expect("ends");
+    assert_eq!(closed.expect("is answered"), Release::Released);
+    assert!(!guard.is_held());
+}
+
+#[tokio::test]
+async fn a_limit_is_one_for_the_session_that_is_opened_too() {
+    let objects = CountingStore::in_memory();
+    let store = open(&objects).await;
+    let semaphore = store.semaphore("x", 3);
+    semaphore.acquire().await.expect("acquires").release().await.expect("releases");
+    objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    // Under a session of its own.
+    let semaphore = semaphore.ttl(Duration::from_secs(7));
+    let limit = Duration::from_secs(1);
+    let both =
+        futures::future::join(semaphore.acquire_timeout(limit), semaphore.acquire_timeout(limit));
+    let (one, other) = tokio::time::timeout(limit * 10, both).await.expect("within their limits");
+    for answer in [one, other] {
+        assert_eq!(answer.expect_err("no write works").kind(), ErrorKind::Unavailable);
+    }
+}
+
+#[tokio::test]
+async fn a_guard_under_a_session_that_cannot_be_renewed_for_good_is_lost() {
+    let raw = Arc::new(InMemory::new());
+    let objects = CountingStore::new(Arc::clone(&raw) as _);
+    let session = open(&objects).await.session().open().await.expect("opens");
+    // The first is kept, the second is read again.
+    for payload in [1, 4000] {
+        let payload = Payload::from_serialize(&"x".repeat(payload)).expect("is small");
+        let guard = session.lock("x").payload(payload).acquire().await.expect("acquires");
+        raw.delete(&"x.lock".into()).await.expect("deletes");
+        assert_eq!(guard.renew().await.expect_err("is gone").kind(), ErrorKind::Lost);
+        assert!(!guard.is_held());
+    }
+}
+
+#[tokio::test]
+async fn a_new_lock_is_acquired_although_the_stores_time_is_not_to_be_had_at_once() {
+    let objects = CountingStore::in_memory();
+    let store = open(&objects).await;
+    objects.fail_next_puts(1, FailKind::BeforeGeneric);
+    let guard = store.lock("x").acquire().await.expect("bears a failure");
+    assert!(guard.is_held());
+}
+
+/// Its runtime is the caller's, and it is dropped outside of that.
+#[test]
+fn many_locks_are_given_up_outside_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let objects = CountingStore::in_memory();
+    let (store, held) = runtime.block_on(async {
+        let store = on(&objects).runtime(Runtime::Current).open().await.expect("opens");
+        let held = store.lock("b").acquire().await.expect("acquires");
+        (store, held)
+    });
+    let state = async || store.lock("a").inspect().await.expect("reads").state;
+    let all = store.lock_all(["a", "b"]);
+    let mut acquiring = Box::pin(all.acquire());
+    runtime.block_on(async {
+        while state().await != LockState::Held {
+            let _ = tokio::time::timeout(Duration::from_millis(5), &mut acquiring).await;
+        }
+    });
+    drop(acquiring);
+    runtime.block_on(eventually_free(state));
+    assert!(held.is_held());
+}
+
+async fn eventually_free(state: impl AsyncFn() -> LockState) {
+    let freed = async {
+        while state().await != LockState::Free {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, freed).await.expect("is given back");
 }

@@ -30,7 +30,10 @@ impl Contender {
             }
             clock.sleep_until(clock.now().boot.plus(backoff.next())).await;
         }
-        tracing::warn!(lock = %self.target.name, "an abandoned acquisition was left to expire by itself");
+        // Under a session it has ended with that.
+        if self.session.is_none() {
+            tracing::warn!(lock = %self.target.name, "an abandoned acquisition was left to expire");
+        }
     }
 
     /// Whether what this acquisition has left on record could stay there if it is not undone: under a

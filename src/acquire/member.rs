@@ -26,6 +26,9 @@ use crate::protocol::quorum::{is_vote, join};
 use crate::record::Kind;
 use crate::token::FencingToken;
 
+/// In the unit of tokens that start from a time.
+const SECOND: u64 = 1_000_000;
+
 /// One member, seen by who wants it.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -119,8 +122,22 @@ impl Member {
     /// The member does not answer; what may have landed is undone in the background.
     pub(crate) async fn vote(mut self, survey: Survey, proposed: FencingToken) -> Result<Entry> {
         self.not_after_shutdown()?;
+        if !self.may_follow(survey.floor, proposed) {
+            return Ok(Entry::Refused(self.info(&survey.seen)));
+        }
         let result = self.try_to_vote(survey.seen, proposed).await;
         self.over(result)
+    }
+
+    /// Whether the token after `proposed` exceeds all that this member may have issued. A look that came
+    /// too late for the proposal is not in it, and where the record is gone only the store's time
+    /// tells. Stores' times differ: a second is nothing to go by, as ever with records that are deleted
+    /// as soon as they are made (hazard H9).
+    fn may_follow(&self, floor: FencingToken, proposed: FencingToken) -> bool {
+        let this = &self.contender;
+        let known = this.client().memory.highest(&this.key);
+        known.is_none_or(|known| known <= proposed)
+            && floor.get().saturating_sub(proposed.get()) <= SECOND
     }
 
     async fn try_to_vote(&mut self, mut seen: View, proposed: FencingToken) -> Result<Entry> {

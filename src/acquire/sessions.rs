@@ -41,7 +41,7 @@ impl Contender {
             Under::Itself => return Ok(false),
             Under::Session(open) => Arc::clone(open),
             Under::Implied => {
-                let opening = own::session(self.client(), self.terms.ttl);
+                let opening = own::session(self.client(), self.terms.ttl, self.limit);
                 self.unless_given_up(opening).await??
             }
         };

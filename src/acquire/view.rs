@@ -27,11 +27,19 @@ impl Contender {
         let known = match self.target.kind {
             // Its name was made up just now.
             Kind::Session => None,
-            _ => Some(self.client().memory.take_free(&self.key, now)?),
+            // Whether it is still of another kind has to be read before anybody is told so.
+            _ => {
+                let known = self.client().memory.take_free(&self.key, now);
+                Some(known.filter(|(record, _)| self.is_wanted(record))?)
+            }
         };
         let (found, version) = known.unzip();
         let observations = Observations::default();
         Some(View { found, version, last_modified: None, now: None, observations })
+    }
+
+    fn is_wanted(&self, record: &Record) -> bool {
+        record.kind == self.target.kind && record.limit == self.target.want.limit
     }
 
     /// A read of the lock's record as a view.

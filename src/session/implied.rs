@@ -5,9 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::OpenSession;
+use crate::acquire::Limit;
 use crate::client::Client;
-use crate::error::Result;
-use crate::options::LockOptions;
+use crate::clock::timeout;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{LockOptions, request_timeout};
+
+/// How long somebody else's opening is waited for without a limit: as long as it bears failures.
+const LONGEST_OPENING: Duration = Duration::from_secs(30);
 
 /// The sessions that were opened for permits and tickets, by TTL.
 #[derive(Debug, Default)]
@@ -35,15 +40,31 @@ impl Implied {
     }
 }
 
-/// The session of this TTL, opened if there is none that is held.
-pub(crate) async fn session(client: &Arc<Client>, ttl: Duration) -> Result<Arc<OpenSession>> {
+/// The session of this TTL, opened if there is none that is held. Another call may be opening it: that
+/// is waited for within the same limit.
+///
+/// # Errors
+/// It cannot be opened within the limit.
+pub(crate) async fn session(
+    client: &Arc<Client>,
+    ttl: Duration,
+    limit: Limit,
+) -> Result<Arc<OpenSession>> {
     let slot = client.implied.slot(ttl);
-    let mut present = slot.lock().await;
+    let clock = &**client.store.clock();
+    let patience = match limit {
+        Limit::Once => request_timeout(ttl),
+        Limit::Until(end) => end.since(clock.now().boot),
+        Limit::Forever => LONGEST_OPENING,
+    };
+    let mut present = timeout(clock, patience, slot.lock()).await.map_err(|_| {
+        Error::new(ErrorKind::Unavailable, "the session to wait under could not be opened in time")
+    })?;
     if let Some(open) = present.as_ref().filter(|open| open.hold.is_held()) {
         return Ok(Arc::clone(open));
     }
     let options = LockOptions { ttl: Some(ttl), ..LockOptions::default() };
-    let open = OpenSession::start(client, &options).await?;
+    let open = OpenSession::start(client, &options, limit).await?;
     *present = Some(Arc::clone(&open));
     drop(present);
     client.spawn(end_when_idle(Arc::clone(client), slot, ttl));

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::{Leftover, OpenSession};
 use crate::client::{Client, Registration};
+use crate::error::{Error, ErrorKind};
 use crate::hold::{Hold, LossReason};
 use crate::keeper::{Command, Entry, Obeyed, Release, lost};
 use crate::protocol::lock::Own;
@@ -69,6 +70,9 @@ impl Tenant {
             },
             Err(reason) => {
                 let leaving = matches!(command, Command::Release { .. } | Command::Finish { .. });
+                if reason != LossReason::Unreachable {
+                    self.hold.end(reason.clone());
+                }
                 refuse(command, reason);
                 leaving
             }
@@ -113,7 +117,9 @@ impl Tenant {
     async fn read(&self) -> Result<(Record, Version), LossReason> {
         let store = &self.client.store;
         let mut backoff = Backoff::new(RETRYING, Arc::clone(store.rng()));
-        while store.clock().now().boot < self.hold.last_write() {
+        // Under a session that is renewed the last write comes ever later.
+        let until = self.hold.last_write();
+        while store.clock().now().boot < until {
             match store.read(&self.key, self.request_timeout).await {
                 Ok(read) => {
                     return match read.content {
@@ -137,7 +143,12 @@ fn refuse(command: Command, reason: LossReason) {
         Command::Renew { done, .. }
         | Command::Downgrade { done }
         | Command::Finish { done, .. } => {
-            let _ = done.send(Err(lost(&reason)));
+            let _ = done.send(Err(match reason {
+                LossReason::Unreachable => {
+                    Error::new(ErrorKind::Unavailable, "the record could not be read in time")
+                }
+                reason => lost(&reason),
+            }));
         }
         Command::Release { done: Some(done) } => {
             let unreachable = reason == LossReason::Unreachable;
