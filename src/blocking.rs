@@ -1,12 +1,21 @@
 //! The same for programs without `async`: every call waits on the thread that makes it.
 //!
 //! Requests and renewals run on the library's own thread, so a program that only ever blocks keeps its
-//! leases. The names are those of the crate's root; builders and what a guard tells without a request
-//! are the very same. For what is not here, such as writing under a [fence](crate::fencing) or
-//! [`LockGuard::lost`](crate::LockGuard::lost), there is [`wait`].
+//! leases. The names are those of the crate's root; what a type tells without a request is the very
+//! same, through [`Deref`].
 //!
-//! Not for code that runs in an executor: it would block it. A store that is opened here must not use
-//! [`Runtime::Current`](crate::Runtime::Current).
+//! A few calls are async here as they are there, and are [waited](wait) for:
+//!
+//! - whatever writes or reads [objects](crate::fencing): `wait(guard.fence(&objects).put_new(path, bytes))`;
+//! - what happens to a lease: [`LockGuard::lost`](crate::LockGuard::lost), `at_risk`,
+//!   [`LeaseWatch::changed`](crate::LeaseWatch::changed), [`Session::lost`](crate::Session::lost);
+//! - `run` of a guard, whose work is a future: that can be dropped when the lease is lost, and work that
+//!   blocks cannot, which should [look](LockGuard::check) instead;
+//! - what is asked of [`Leadership::guard`](crate::Leadership::guard):
+//!   `wait(leadership.guard().set_payload(payload))`.
+//!
+//! Not for code that runs in an executor: it would block it, or panic in one of the `futures` crate. A
+//! store that is opened here must not use [`Runtime::Current`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,24 +31,32 @@
 //!
 //! let answer = store.once("answers/42").run(|_| Ok::<_, ()>(42))?;
 //! assert!(matches!(answer, leaselock::Outcome::Ran(42)));
+//!
+//! let guard = store.lock("tables/events").acquire()?;
+//! let fence = guard.fence(&store.objects());
+//! leaselock::blocking::wait(fence.put_new("tables/events/part-1.csv", "1,2\n"))?;
 //! # Ok(())
 //! # }
 //! ```
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::executor::{block_on, block_on_stream};
+use object_store::ObjectStore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Clock;
 use crate::keeper::lost;
+use crate::once::recorded;
 use crate::{
-    Arrival, GatheringInfo, LeasePhase, LockInfo, LossReason, Outcome, Passed, Payload, QuorumInfo,
-    Release, Result, ShutdownReport, Waited,
+    Arrival, Break, Broken, DoneInfo, GatheringInfo, LeasePhase, LockInfo, LossReason, Outcome,
+    Passed, Payload, QuorumInfo, Release, Result, Runtime, ShutdownReport, Waited,
 };
 
-/// Waits for any future of this library.
+/// Waits for any future of this library. Nothing of this module may be called within the future.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     block_on(future)
 }
@@ -54,9 +71,10 @@ pub fn open(url: impl AsRef<str>) -> Result<Store> {
 
 /// A type of the crate's root, to be waited for.
 macro_rules! blocking {
-    ($($name:ident)*) => {$(
+    ($($(#[$attribute:meta])* $name:ident)*) => {$(
         #[doc = concat!("As [`crate::", stringify!($name), "`].")]
         #[derive(Debug)]
+        $(#[$attribute])*
         pub struct $name(crate::$name);
 
         impl From<crate::$name> for $name {
@@ -83,12 +101,12 @@ macro_rules! blocking {
 
 /// Methods that answer the builder itself.
 macro_rules! setters {
-    ($name:ident: $($method:ident($($argument:ident: $kind:ty)?))*) => {
+    ($name:ident: $($method:ident($($argument:ident: $kind:ty),*))*) => {
         impl $name {$(
             #[doc = concat!("As [`crate::", stringify!($name), "::", stringify!($method), "`].")]
-            #[must_use]
-            pub fn $method(self $(, $argument: $kind)?) -> Self {
-                Self(self.0.$method($($argument)?))
+            #[must_use = "it is set on what comes back"]
+            pub fn $method(self $(, $argument: $kind)*) -> Self {
+                Self(self.0.$method($($argument),*))
             }
         )*}
     };
@@ -119,6 +137,27 @@ macro_rules! endings {
             /// The same.
             pub fn $method(self) -> Result<$answer> {
                 block_on(self.0.$method()).map(<$answer>::from)
+            }
+        }
+    )*};
+}
+
+/// Guards that can be looked at between the steps of work.
+macro_rules! checks {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// For loops: an error once the lease is lost. Costs no request.
+            ///
+            /// # Errors
+            /// [`Lost`](crate::ErrorKind::Lost), with the reason.
+            pub fn check(&self) -> Result<()> {
+                if self.0.is_held() {
+                    return Ok(());
+                }
+                match self.0.watch().status().phase {
+                    LeasePhase::Lost(reason) => Err(lost(&reason)),
+                    _ => Err(lost(&LossReason::KeeperStopped)),
+                }
             }
         }
     )*};
@@ -171,8 +210,44 @@ macro_rules! opens {
 }
 
 blocking! {
-    Store Lock RwLock Semaphore SessionBuilder Session Once Run Election LockAll Latch Barrier Quorum
-    QuorumLock LockGuard WriteGuard AllGuard Leadership
+    #[derive(Clone)]
+    Store
+    #[must_use = "nothing is opened yet"]
+    StoreBuilder
+    #[derive(Clone)]
+    Lock
+    #[derive(Clone)]
+    RwLock
+    #[derive(Clone)]
+    Semaphore
+    #[derive(Clone)]
+    #[must_use = "nothing is opened yet"]
+    SessionBuilder
+    #[derive(Clone)]
+    #[must_use = "it ends with its last handle and the last guard under it"]
+    Session
+    #[derive(Clone)]
+    Once
+    #[derive(Clone)]
+    Election
+    #[derive(Clone)]
+    LockAll
+    #[derive(Clone)]
+    Latch
+    #[derive(Clone)]
+    Barrier
+    #[derive(Clone)]
+    Quorum
+    #[derive(Clone)]
+    QuorumLock
+    #[must_use = "the lock is released when the guard is dropped"]
+    LockGuard
+    #[must_use = "the lock is released when the guard is dropped"]
+    WriteGuard
+    #[must_use = "the locks are released when the guard is dropped"]
+    AllGuard
+    #[must_use = "dropping it resigns"]
+    Leadership
 }
 
 attempts! {
@@ -201,6 +276,13 @@ opens! { Session:
 
 opens! { Quorum:
     lock(name: impl Into<String>) -> QuorumLock
+}
+
+setters! { StoreBuilder:
+    option(key: impl Into<String>, value: impl Into<String>)
+    options(options: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>)
+    prefix(prefix: impl Into<String>) check_preconditions(on: bool) clock(clock: Arc<dyn Clock>)
+    seed(seed: u64) runtime(runtime: Runtime)
 }
 
 setters! { Lock:
@@ -250,6 +332,7 @@ calls! { Lock:
     try_acquire() -> Attempt
     acquire_timeout(limit: Duration) -> Attempt
     inspect() -> LockInfo
+    break_lease(order: Break) -> Broken
 }
 
 calls! { RwLock:
@@ -274,10 +357,11 @@ calls! { Semaphore:
 }
 
 calls! { Once:
-    start() -> crate::Start
-    try_start() -> crate::Start
-    start_timeout(limit: Duration) -> crate::Start
+    start() -> Start
+    try_start() -> Start
+    start_timeout(limit: Duration) -> Start
     inspect() -> LockInfo
+    forget(order: Break) -> Broken
 }
 
 calls! { Election:
@@ -327,6 +411,7 @@ calls! { LockGuard:
 }
 
 endings! {
+    StoreBuilder: open() -> Store
     SessionBuilder: open() -> Session
     Session: close() -> Release
     LockGuard: release() -> Release
@@ -334,10 +419,21 @@ endings! {
     WriteGuard: downgrade() -> LockGuard
     AllGuard: release() -> Release
     Leadership: resign() -> Release
-    Run: give_back() -> Release
 }
 
+checks! { LockGuard WriteGuard AllGuard }
+
 impl Store {
+    /// As [`crate::Store::builder`].
+    pub fn builder(url: impl Into<String>) -> StoreBuilder {
+        StoreBuilder(crate::Store::builder(url))
+    }
+
+    /// As [`crate::Store::from_object_store`].
+    pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> StoreBuilder {
+        StoreBuilder(crate::Store::from_object_store(objects))
+    }
+
     /// As [`crate::Store::lock_all`].
     pub fn lock_all<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> LockAll {
         LockAll(self.0.lock_all(names))
@@ -372,85 +468,177 @@ impl Lock {
     /// As [`acquire`](Self::acquire), and [`Lost`](crate::ErrorKind::Lost) when the lease was lost
     /// before the work was done or before it could be released.
     pub fn with<T>(&self, work: impl FnOnce(&LockGuard) -> T) -> Result<T> {
-        let guard = self.acquire()?;
-        let output = work(&guard);
-        guard.check()?;
-        match guard.release()? {
-            Release::AlreadyLost(reason) => Err(lost(&reason)),
-            Release::Released | Release::Unconfirmed => Ok(output),
-        }
+        work_under(self.acquire()?, work)
     }
 }
 
-impl LockGuard {
-    /// For loops: an error once the lease is lost. Costs no request.
+impl QuorumLock {
+    /// Acquires the lock, runs `work`, and releases it: see [`Lock::with`].
     ///
     /// # Errors
-    /// [`Lost`](crate::ErrorKind::Lost), with the reason.
-    pub fn check(&self) -> Result<()> {
-        if self.0.is_held() {
-            return Ok(());
-        }
-        match self.0.watch().status().phase {
-            LeasePhase::Lost(reason) => Err(lost(&reason)),
-            _ => Err(lost(&LossReason::KeeperStopped)),
-        }
+    /// As [`acquire`](Self::acquire), and [`Lost`](crate::ErrorKind::Lost) when the lock was lost
+    /// before the work was done or before it could be released.
+    pub fn with<T>(&self, work: impl FnOnce(&LockGuard) -> T) -> Result<T> {
+        work_under(self.acquire()?, work)
     }
+}
+
+fn work_under<T>(guard: LockGuard, work: impl FnOnce(&LockGuard) -> T) -> Result<T> {
+    let output = work(&guard);
+    guard.check()?;
+    match guard.release()? {
+        Release::AlreadyLost(reason) => Err(lost(&reason)),
+        Release::Released | Release::Unconfirmed => Ok(output),
+    }
+}
+
+impl WriteGuard {
+    /// As [`crate::LockGuard::renew`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn renew(&self) -> Result<()> {
+        block_on(self.0.renew())
+    }
+
+    /// As [`crate::LockGuard::set_payload`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn set_payload(&self, payload: Payload) -> Result<()> {
+        block_on(self.0.set_payload(payload))
+    }
+
+    /// As [`crate::WriteGuard::into_guard`].
+    pub fn into_guard(self) -> LockGuard {
+        LockGuard(self.0.into_guard())
+    }
+}
+
+/// As [`crate::Start`].
+#[derive(Debug)]
+#[must_use = "the work may be yours to run"]
+pub enum Start {
+    /// The work is to be run here.
+    Run(Run),
+    /// It has been run.
+    Done(Box<DoneInfo>),
+    /// Somebody else runs it. Only where it was not to be waited for, or for so long.
+    Running(Box<LockInfo>),
+}
+
+/// As [`crate::Run`].
+#[derive(Debug)]
+#[must_use = "the lease is given back when the run is dropped"]
+pub struct Run {
+    guard: LockGuard,
+    retention: Option<Duration>,
 }
 
 impl Once {
-    /// As [`crate::Once::run`]; work that blocks cannot be stopped when the lease is lost, but nothing
-    /// is recorded then.
+    /// Runs `work` unless it has been run; waits for as long as somebody else runs it. Work that blocks
+    /// cannot be stopped when the lease is lost: it goes on, and should [look](LockGuard::check) between
+    /// its steps; what it comes to is not recorded then. Otherwise as [`crate::Once::run`].
     ///
     /// # Errors
-    /// The same.
-    pub fn run<T, E>(
-        &self,
-        work: impl FnOnce(&crate::LockGuard) -> Result<T, E>,
-    ) -> Result<Outcome<T, E>>
+    /// The same; [`Lost`](crate::ErrorKind::Lost), too, when the work failed after the lease was lost.
+    pub fn run<T, E>(&self, work: impl FnOnce(&LockGuard) -> Result<T, E>) -> Result<Outcome<T, E>>
     where
         T: Serialize + DeserializeOwned,
     {
-        block_on(self.0.run(async |guard: &crate::LockGuard| work(guard)))
+        self.start()?.carry_out(work)
     }
 
-    /// As [`crate::Once::try_run`].
+    /// As [`run`](Self::run), without waiting for somebody else who runs it.
     ///
     /// # Errors
-    /// The same.
+    /// As [`run`](Self::run), but after four failures of the store.
     pub fn try_run<T, E>(
         &self,
-        work: impl FnOnce(&crate::LockGuard) -> Result<T, E>,
+        work: impl FnOnce(&LockGuard) -> Result<T, E>,
     ) -> Result<Outcome<T, E>>
     where
         T: Serialize + DeserializeOwned,
     {
-        block_on(self.0.try_run(async |guard: &crate::LockGuard| work(guard)))
+        self.try_start()?.carry_out(work)
     }
 
-    /// As [`crate::Once::run_timeout`].
+    /// As [`run`](Self::run), waiting for up to `limit` while somebody else runs it. The work itself
+    /// takes as long as it takes.
     ///
     /// # Errors
-    /// The same.
+    /// As [`run`](Self::run), but a store that does not answer is tried until `limit`.
     pub fn run_timeout<T, E>(
         &self,
         limit: Duration,
-        work: impl FnOnce(&crate::LockGuard) -> Result<T, E>,
+        work: impl FnOnce(&LockGuard) -> Result<T, E>,
     ) -> Result<Outcome<T, E>>
     where
         T: Serialize + DeserializeOwned,
     {
-        block_on(self.0.run_timeout(limit, async |guard: &crate::LockGuard| work(guard)))
+        self.start_timeout(limit)?.carry_out(work)
+    }
+}
+
+impl Start {
+    /// The work runs outside of any executor, so that it can wait for calls of its own.
+    fn carry_out<T, E>(self, work: impl FnOnce(&LockGuard) -> Result<T, E>) -> Result<Outcome<T, E>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let run = match self {
+            Self::Run(run) => run,
+            Self::Done(done) => return recorded(&done).map(Outcome::AlreadyDone),
+            Self::Running(info) => return Ok(Outcome::Running(info)),
+        };
+        let result = work(run.guard());
+        run.guard().check()?;
+        block_on(crate::Run::from(run).conclude(result))
     }
 }
 
 impl Run {
+    /// As [`crate::Run::guard`].
+    pub fn guard(&self) -> &LockGuard {
+        &self.guard
+    }
+
     /// As [`crate::Run::finish`].
     ///
     /// # Errors
     /// The same.
     pub fn finish(self, result: &impl Serialize) -> Result<()> {
-        block_on(self.0.finish(result))
+        block_on(crate::Run::from(self).finish(result))
+    }
+
+    /// As [`crate::Run::give_back`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn give_back(self) -> Result<Release> {
+        block_on(crate::Run::from(self).give_back())
+    }
+}
+
+impl From<crate::Run> for Run {
+    fn from(run: crate::Run) -> Self {
+        Self { guard: run.guard.into(), retention: run.retention }
+    }
+}
+
+impl From<Run> for crate::Run {
+    fn from(run: Run) -> Self {
+        Self { guard: run.guard.into(), retention: run.retention }
+    }
+}
+
+impl From<crate::Start> for Start {
+    fn from(start: crate::Start) -> Self {
+        match start {
+            crate::Start::Run(run) => Self::Run(run.into()),
+            crate::Start::Done(done) => Self::Done(done),
+            crate::Start::Running(info) => Self::Running(info),
+        }
     }
 }
 

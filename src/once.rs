@@ -89,8 +89,8 @@ pub enum Start {
 #[derive(Debug)]
 #[must_use = "the lease is given back when the run is dropped"]
 pub struct Run {
-    guard: LockGuard,
-    retention: Option<Duration>,
+    pub(crate) guard: LockGuard,
+    pub(crate) retention: Option<Duration>,
 }
 
 impl Once {
@@ -281,20 +281,12 @@ impl Start {
             Self::Done(done) => return recorded(&done).map(Outcome::AlreadyDone),
             Self::Running(info) => return Ok(Outcome::Running(info)),
         };
-        match run.guard.run(work(&run.guard)).await? {
-            Ok(value) => run.finish(&value).await.map(|()| Outcome::Ran(value)),
-            Err(failure) => {
-                let key = run.guard.name().to_owned();
-                if let Err(error) = run.give_back().await {
-                    tracing::warn!(key, %error, "the lease of a run that failed has to expire");
-                }
-                Ok(Outcome::Failed(failure))
-            }
-        }
+        let result = run.guard.run(work(&run.guard)).await?;
+        run.conclude(result).await
     }
 }
 
-fn recorded<T: DeserializeOwned>(done: &DoneInfo) -> Result<T> {
+pub(crate) fn recorded<T: DeserializeOwned>(done: &DoneInfo) -> Result<T> {
     done.result.deserialize().map_err(|error| {
         let message = "the work was done before, but its result has another shape";
         Error::new(ErrorKind::InvalidOptions, message).caused_by(error)
@@ -339,6 +331,23 @@ impl Run {
     /// Dropping the future does not stop the release; only its outcome goes unseen.
     pub async fn give_back(self) -> Result<Release> {
         self.guard.release().await
+    }
+
+    /// Ends it as the work has ended.
+    pub(crate) async fn conclude<T: Serialize, E>(
+        self,
+        result: Result<T, E>,
+    ) -> Result<Outcome<T, E>> {
+        match result {
+            Ok(value) => self.finish(&value).await.map(|()| Outcome::Ran(value)),
+            Err(failure) => {
+                let key = self.guard.name().to_owned();
+                if let Err(error) = self.give_back().await {
+                    tracing::warn!(key, %error, "the lease of a run that failed has to expire");
+                }
+                Ok(Outcome::Failed(failure))
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ const SHORTEST_COMFORTABLE_RENEWAL: Duration = Duration::from_secs(2);
 macro_rules! setters {
     ($($(#[$said:meta])+ $name:ident($argument:ident: $kind:ty) { $field:ident: $value:expr })+) => {$(
         $(#[$said])+
-        #[must_use]
+        #[must_use = "it is set on what comes back"]
         pub fn $name(mut self, $argument: $kind) -> Self {
             self.options.$field = $value;
             self

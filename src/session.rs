@@ -67,6 +67,7 @@ pub struct SessionBuilder {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "it ends with its last handle and the last guard under it"]
 pub struct Session {
     client: Arc<Client>,
     open: Arc<OpenSession>,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use leaselock::blocking::{self, Attempt, Campaign, Quorum, Store, WriteAttempt};
-use leaselock::{Break, ErrorKind, Outcome, Release, Start};
+use leaselock::blocking::{self, Attempt, Campaign, LockGuard, Quorum, Start, Store, WriteAttempt};
+use leaselock::{Break, ErrorKind, LockState, Outcome, Payload, Release};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -60,7 +60,7 @@ fn a_lost_guard_says_so_when_it_is_checked() {
     let (store, operator) = (directory.open(), directory.open());
     let guard = store.lock("x").ttl(Duration::from_secs(2)).acquire().expect("acquires");
     guard.check().expect("is held");
-    blocking::wait(operator.lock("x").break_lease(Break::force())).expect("breaks");
+    operator.lock("x").break_lease(Break::force()).expect("breaks");
     let reason = blocking::wait(guard.lost());
     let error = guard.check().expect_err("is broken");
     assert_eq!(error.kind(), ErrorKind::Lost);
@@ -81,6 +81,9 @@ fn every_primitive_can_be_waited_for() {
 
     let writer = store.rwlock("table").write().expect("writes");
     assert!(matches!(other.rwlock("table").try_write(), Ok(WriteAttempt::Held(_))));
+    writer.check().expect("is held");
+    writer.renew().expect("renews");
+    writer.set_payload(Payload::from_serialize(&"rebuilding").expect("is text")).expect("is set");
     let reader = writer.downgrade().expect("downgrades");
     other.rwlock("table").read().expect("reads").release().expect("releases");
     reader.release().expect("releases");
@@ -98,6 +101,12 @@ fn every_primitive_can_be_waited_for() {
     let ran = store.once("key").run(|_| Ok::<_, ()>(7)).expect("runs");
     assert!(matches!(ran, Outcome::Ran(7)));
     assert!(matches!(other.once("key").try_start().expect("is answered"), Start::Done(_)));
+    other.once("key").forget(Break::force()).expect("forgets");
+    let Start::Run(run) = store.once("key").start().expect("starts") else {
+        panic!("nobody runs it, and nothing is on record")
+    };
+    run.guard().check().expect("is held");
+    run.finish(&8).expect("is recorded");
 
     let led = store.election("leader").lead(|leadership| leadership.term()).expect("leads");
     let Campaign::Elected(leadership) = other.election("leader").try_campaign().expect("answers")
@@ -109,6 +118,7 @@ fn every_primitive_can_be_waited_for() {
 
     let all = store.lock_all(["b", "a"]).acquire().expect("acquires");
     assert_eq!(all.tokens().len(), 2);
+    all.check().expect("is held");
     all.release().expect("releases");
 
     let latch = store.latch("latch", 2);
@@ -134,4 +144,114 @@ fn a_quorum_can_be_waited_for() {
     let rival = Quorum::new(directories.iter().map(Directory::open)).expect("is one");
     assert!(rival.lock("primary").try_acquire().expect("is answered").acquired().is_none());
     assert_eq!(guard.release().expect("releases"), Release::Released);
+    let inner = || rival.lock("standby").with(LockGuard::check).expect("acquires");
+    rival.lock("primary").with(|_| inner()).expect("acquires").expect("is held");
+}
+
+#[test]
+fn a_store_is_built_with_options() {
+    let directory = Directory::new();
+    let none: [(&str, &str); 0] = [];
+    let store = Store::builder(&directory.url).options(none).prefix("locks").open();
+    let guard = store.expect("opens").lock("x").acquire().expect("acquires");
+    let beside = Store::builder(format!("{}locks", directory.url)).open().expect("opens");
+    assert!(matches!(beside.lock("x").try_acquire(), Ok(Attempt::Held(_))));
+    guard.release().expect("releases");
+}
+
+#[test]
+fn work_that_is_run_once_may_itself_block() {
+    let directory = Directory::new();
+    let store = directory.open();
+    let locked = || {
+        let guard = store.lock("inner").acquire().expect("acquires inside of the work");
+        Ok::<_, ()>(guard.release().expect("releases") == Release::Released)
+    };
+    let ran = store.once("run").run(|_| locked()).expect("runs");
+    assert!(matches!(ran, Outcome::Ran(true)), "{ran:?}");
+    let ran = store.once("try_run").try_run(|_| locked()).expect("runs");
+    assert!(matches!(ran, Outcome::Ran(true)), "{ran:?}");
+    let ran = store.once("run_timeout").run_timeout(LONG, |_| locked()).expect("runs");
+    assert!(matches!(ran, Outcome::Ran(true)), "{ran:?}");
+    let again = store.once("run").run(|_| Ok::<_, ()>(false)).expect("is answered");
+    assert!(matches!(again, Outcome::AlreadyDone(true)), "{again:?}");
+}
+
+#[test]
+fn work_that_fails_or_panics_gives_its_lease_back() {
+    let directory = Directory::new();
+    let (store, other) = (directory.open(), directory.open());
+
+    let failed = store.once("fails").run(|_| Err::<(), _>("no luck")).expect("runs");
+    assert!(matches!(failed, Outcome::Failed("no luck")), "{failed:?}");
+    assert!(matches!(other.once("fails").try_start(), Ok(Start::Run(_))));
+
+    let once = store.once("panics").ttl(LONG);
+    let panics = || once.run(|_| -> Result<(), ()> { std::panic::resume_unwind(Box::new("!")) });
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).expect_err("goes on");
+    let next = other.once("panics").start_timeout(LONG / 2).expect("is answered");
+    assert!(matches!(next, Start::Run(_)), "{next:?}");
+}
+
+#[test]
+fn work_that_outlives_its_lease_is_not_recorded() {
+    let directory = Directory::new();
+    let (store, operator) = (directory.open(), directory.open());
+    let mut went_on = false;
+    let ran = store.once("x").ttl(Duration::from_secs(2)).run(|guard| {
+        operator.once("x").forget(Break::force()).expect("ends the run");
+        blocking::wait(guard.lost());
+        guard.check().expect_err("is lost");
+        went_on = true;
+        Ok::<_, ()>(1)
+    });
+    assert_eq!(ran.expect_err("is lost").kind(), ErrorKind::Lost);
+    assert!(went_on);
+    let info = operator.once("x").inspect().expect("reads");
+    assert!(matches!(info.state, LockState::Free), "{info:?}");
+}
+
+/// What is dropped at once is warned of, as it is where it is waited for otherwise: the expectations
+/// fail to compile if it is not.
+#[test]
+#[deny(unfulfilled_lint_expectations)]
+fn what_is_given_back_at_once_is_warned_of() {
+    let directory = Directory::new();
+    let store = directory.open();
+    #[expect(unused_must_use)]
+    {
+        Store::builder(&directory.url);
+    }
+    #[expect(unused_must_use)]
+    {
+        store.session();
+    }
+    #[expect(unused_must_use)]
+    {
+        store.session().open().expect("opens");
+    }
+    #[expect(unused_must_use)]
+    {
+        blocking::wait(leaselock::Store::from(store.clone()).session().open()).expect("opens");
+    }
+    #[expect(unused_must_use)]
+    {
+        store.lock("lock").acquire().expect("acquires");
+    }
+    #[expect(unused_must_use)]
+    {
+        store.rwlock("table").write().expect("acquires");
+    }
+    #[expect(unused_must_use)]
+    {
+        store.lock_all(["a", "b"]).acquire().expect("acquires");
+    }
+    #[expect(unused_must_use)]
+    {
+        store.election("leader").campaign().expect("is elected");
+    }
+    #[expect(unused_must_use)]
+    {
+        store.once("key").start().expect("starts");
+    }
 }

@@ -113,3 +113,67 @@ fn the_model_knows_the_protocol_only() {
     let banned = ["leaselock::Store", "leaselock::Lock", "object_store", "tokio", "LockGuard"];
     assert_eq!(offenders("verify/model/src", &banned, &[]), [""; 0]);
 }
+
+/// Every async call has one of its name that blocks, except where `leaselock::blocking` says that it is
+/// waited for.
+#[test]
+fn what_is_async_can_block() {
+    // Work that is a future, what is told of a lease, and an object store's own.
+    let waited_for = [
+        "LockGuard::run",
+        "AllGuard::run",
+        "Leadership::run",
+        "LeaseWatch::changed",
+        "DirectoryStore::store_time",
+    ];
+    let mut blocking = Vec::new();
+    let mut missing = Vec::new();
+    for (path, code) in sources("src") {
+        if path.ends_with("src/blocking.rs") {
+            blocking = blocking_calls(&code);
+        } else if !path.components().any(|part| part.as_os_str() == "fencing") {
+            missing.extend(async_calls(&code));
+        }
+    }
+    assert!(missing.len() > 50, "only {} async calls were found", missing.len());
+    missing.retain(|call| !blocking.contains(call) && !waited_for.contains(&call.as_str()));
+    assert_eq!(missing, [""; 0]);
+}
+
+/// The public async calls of a file, as `Type::name`.
+fn async_calls(code: &str) -> Vec<String> {
+    let mut of = String::new();
+    let mut calls = Vec::new();
+    for line in code.lines() {
+        if let Some(rest) = line.strip_prefix("impl ") {
+            of = format!("{}::", word(rest));
+        } else if let Some(rest) = line.strip_prefix("    pub async fn ") {
+            calls.push(format!("{of}{}", word(rest)));
+        }
+    }
+    calls
+}
+
+/// What blocks, as `Type::name`: methods, and what the macros `calls` and `endings` make.
+fn blocking_calls(code: &str) -> Vec<String> {
+    let mut of = String::new();
+    let mut calls = Vec::new();
+    for line in code.lines() {
+        let begins = ["impl ", "calls! { ", "setters! { "];
+        if let Some(rest) = begins.iter().find_map(|begin| line.strip_prefix(begin)) {
+            of = format!("{}::", word(rest));
+        } else if let Some(rest) = line.strip_prefix("    pub fn ") {
+            calls.push(format!("{of}{}", word(rest)));
+        } else if let Some((ending, _)) = line.trim_start().split_once('(') {
+            match ending.split_once(": ") {
+                Some((of, name)) => calls.push(format!("{of}::{name}")),
+                None => calls.push(format!("{of}{ending}")),
+            }
+        }
+    }
+    calls
+}
+
+fn word(text: &str) -> &str {
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default()
+}
