@@ -34,6 +34,7 @@ mod catalogue;
 mod check;
 mod config;
 mod decisions;
+mod family;
 mod fence;
 mod process;
 mod state;
@@ -44,8 +45,8 @@ mod world;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use catalogue::{configurations, fence_sabotages, fenced, sabotages};
-use check::{Checked, check, check_fenced};
+use catalogue::{configurations, families, family_sabotages, fence_sabotages, fenced, sabotages};
+use check::{Checked, check, check_family, check_fenced};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--deep").collect();
@@ -70,10 +71,13 @@ fn main() -> ExitCode {
     };
     let chosen = |name: &str, of_deep: bool| wanted(name) && (deep || !of_deep);
     for entry in configurations().iter().filter(|entry| chosen(entry.name, entry.deep)) {
-        report(entry.name, check(&entry.config), entry.states);
+        report(entry.name, check(&entry.world), entry.states);
     }
     for entry in fenced().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_fenced(&entry.world), entry.states);
+    }
+    for entry in families().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_family(&entry.world), entry.states);
     }
     println!("seen to happen on the way, in all of them together:");
     for (what, count) in witnessed {
@@ -87,8 +91,12 @@ fn main() -> ExitCode {
     println!("sabotages, each with the counterexample it must have:");
     let locks = sabotages().into_iter().filter(|(name, _)| wanted(name));
     let fences = fence_sabotages().into_iter().filter(|(name, _)| wanted(name));
-    let broken = locks.map(|(name, config)| (name, check(&config)));
-    for (name, checked) in broken.chain(fences.map(|(name, world)| (name, check_fenced(&world)))) {
+    let families = family_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let broken = locks
+        .map(|(name, config)| (name, check(&config)))
+        .chain(fences.map(|(name, world)| (name, check_fenced(&world))))
+        .chain(families.map(|(name, world)| (name, check_family(&world))));
+    for (name, checked) in broken {
         match &checked.violation {
             Some(violation) => println!(
                 "  {name:<36} after {:>2} steps: {}",
