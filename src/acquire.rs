@@ -31,13 +31,14 @@ use crate::wait::{Backoff, POLLING};
 
 mod door;
 mod enter;
+pub(crate) mod member;
 mod outage;
 mod sessions;
 mod start;
 mod target;
 mod view;
 
-use outage::Outage;
+pub(crate) use outage::Outage;
 pub(crate) use start::token_start;
 pub(crate) use target::{Target, Under};
 use view::{View, moved_on};
@@ -254,10 +255,7 @@ impl Contender {
                 AcquireDecision::Write { .. } | AcquireDecision::Queue(_)
                     if self.make_fit().await? || self.open_session().await? => {}
                 AcquireDecision::Write { record, takeover } => {
-                    let written = self.write(*record, view, decided).await?;
-                    if let (Written::Landed { .. }, Some(rule)) = (&written, takeover) {
-                        note_takeover(&self.target.name, rule);
-                    }
+                    let written = self.write(*record, takeover, view, decided).await?;
                     match self.outcome(written, started).await? {
                         Ok(guard) => return Ok(Contended::Acquired(guard)),
                         Err(next) => view = next,
@@ -300,8 +298,17 @@ impl Contender {
     /// Decides, and tells the time it was decided at: the record carries it, and a holder counts
     /// its lease from there.
     async fn decide(&self, view: &View) -> Result<(AcquireDecision, Moment)> {
-        let store = self.store_time(view).await;
         let above = self.token_floor(view).await?;
+        Ok(self.decide_by(view, above, acquire).await)
+    }
+
+    async fn decide_by(
+        &self,
+        view: &View,
+        above: FencingToken,
+        decide: impl FnOnce(Option<&Record>, &Evidence<'_>, &Acquire) -> AcquireDecision,
+    ) -> (AcquireDecision, Moment) {
+        let store = self.store_time(view).await;
         let sessions = self.known_sessions().await;
         let now = self.clock().now();
         let evidence = Evidence {
@@ -321,7 +328,7 @@ impl Contender {
             nonce: self.store().nonce(),
             above,
         };
-        Ok((acquire(view.found.as_deref(), &evidence, &intent), now))
+        (decide(view.found.as_deref(), &evidence, &intent), now)
     }
 
     /// The store-clock rule's evidence. Where no answer has told the store's time it costs requests
@@ -361,7 +368,13 @@ impl Contender {
 
     /// Writes `record`, which was decided on at `decided`, over what was seen: with our entry, or with
     /// our ticket.
-    async fn write(&mut self, record: Record, view: View, decided: Moment) -> Result<Written> {
+    async fn write(
+        &mut self,
+        record: Record,
+        takeover: Option<Rule>,
+        view: View,
+        decided: Moment,
+    ) -> Result<Written> {
         self.first_sent.get_or_insert(decided);
         let until = match self.limit {
             Limit::Until(limit) => limit.max(decided.boot.plus(self.terms.request_timeout)),
@@ -374,6 +387,9 @@ impl Contender {
         match swapped {
             Ok(Swap::Won { version }) => {
                 self.settled();
+                if let Some(rule) = takeover {
+                    note_takeover(&self.target.name, rule);
+                }
                 Ok(Written::Landed { record: Box::new(record), version, sent: decided })
             }
             Ok(Swap::Conflict(read)) => {

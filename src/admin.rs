@@ -183,7 +183,11 @@ fn check_expected(name: &str, record: &Record, expected: Option<FencingToken>) -
     let holders = record.holders.iter().map(|lease| lease.token);
     let present: Vec<_> = holders.chain(record.done.as_ref().map(|done| done.token)).collect();
     if present.is_empty() {
-        return Err(not_held(name, "nobody holds it"));
+        let why = match record.kind.gathers() {
+            true => format!("it is {}, which nobody holds", record.kind.described()),
+            false => "nobody holds it".to_owned(),
+        };
+        return Err(not_held(name, &why));
     }
     let Some(expected) = expected.filter(|expected| !present.contains(expected)) else {
         return Ok(());

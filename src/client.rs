@@ -24,7 +24,7 @@ use crate::name;
 use crate::options::{DEFAULT_TTL, request_timeout};
 use crate::record::Kind;
 use crate::runtime::Runtime;
-use crate::session::Implied;
+use crate::session::{self, Implied};
 use crate::store::LockStore;
 
 /// How long a shutdown waits for releases and abandoned writes. What is not done by then expires.
@@ -38,6 +38,8 @@ pub(crate) struct Client {
     /// The sessions that permits and tickets needed.
     pub(crate) implied: Implied,
     pub(crate) url: String,
+    /// What tells the store from others in this process, where its URL does.
+    pub(crate) place: Option<u64>,
     runtime: Runtime,
     /// In an order of their own: a simulation repeats a shutdown to the last request.
     guards: Mutex<BTreeMap<HolderId, Registered>>,
@@ -55,12 +57,13 @@ struct Registered {
 }
 
 impl Client {
-    pub(crate) fn new(store: LockStore, url: String, runtime: Runtime) -> Self {
+    pub(crate) fn new(store: LockStore, url: String, place: Option<u64>, runtime: Runtime) -> Self {
         Self {
             store: Arc::new(store),
             memory: Arc::default(),
             implied: Implied::default(),
             url,
+            place,
             runtime,
             guards: Mutex::default(),
             closing: watch::Sender::new(false),
@@ -73,10 +76,20 @@ impl Client {
         self.runtime.spawn(self.counted(task));
     }
 
+    /// Starts a task that writes nothing itself and has no store: no shutdown waits for it.
+    pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Box::pin(task));
+    }
+
     /// Runs a task as far as it gets here and now, and starts it for the rest: for a caller that
     /// waits for it.
     pub(crate) fn start_here(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.start_here(self.counted(task));
+    }
+
+    /// As [`spawn_apart`](Self::spawn_apart), for a caller that waits for it.
+    pub(crate) fn start_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.start_here(Box::pin(task));
     }
 
     fn counted(&self, task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
@@ -202,19 +215,26 @@ impl Client {
     async fn release_all(&self, chosen: impl Fn(&Registered) -> bool, report: &mut ShutdownReport) {
         let mut answers = Vec::new();
         for registered in self.guards().values().filter(|registered| chosen(registered)) {
+            // First: whoever follows the hold may drop the guard, and with it the keeper's last
+            // sender, as soon as the release has begun.
+            let keeping = registered.keeping.upgrade();
             if registered.hold.is_live() && registered.hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
-                if let Some(keeping) = registered.keeping.upgrade() {
+                if let Some(keeping) = keeping {
                     keeping.order(Command::Release { done: Some(done) });
                 }
-                answers.push(answer);
+                let session = registered.kind == Kind::Session;
+                answers.push((session.then(|| registered.hold.name.clone()), answer));
             }
         }
         report.unconfirmed += answers.len();
-        for answer in answers {
+        for (session, answer) in answers {
             if let Ok(Ok(Release::Released)) = answer.await {
                 report.released += 1;
                 report.unconfirmed -= 1;
+                if let Some(name) = session {
+                    session::forget(self, &name).await;
+                }
             }
         }
     }

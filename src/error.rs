@@ -41,6 +41,13 @@ pub enum ErrorKind {
         /// What is on record.
         stored: u32,
     },
+    /// A latch or a barrier is in another epoch than the call was about: that epoch has not begun, was
+    /// reset before it opened, or vanished with the record, which somebody has deleted. What had
+    /// arrived in it counts for nothing any more.
+    EpochMismatch {
+        /// The epoch that is on record; 0 where there is no record.
+        stored: u64,
+    },
     /// A symbolic link leads out of the directory of a `file://` store.
     OutsideRoot,
     /// The lease was lost while the work ran.

@@ -170,10 +170,18 @@ impl LockGuard {
         self.ask_to_renew(Some(payload)).await
     }
 
-    async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
+    /// Asks the keeper for a renewal, whose answer comes unless the keeper is gone.
+    pub(crate) fn start_to_renew(
+        &self,
+        payload: Option<Box<Payload>>,
+    ) -> oneshot::Receiver<Result<()>> {
         let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Renew { payload: payload.map(Box::new), done });
-        match answer.await {
+        self.keeping.order(Command::Renew { payload, done });
+        answer
+    }
+
+    async fn ask_to_renew(&self, payload: Option<Payload>) -> Result<()> {
+        match self.start_to_renew(payload.map(Box::new)).await {
             Ok(result) => result,
             Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),
         }

@@ -8,13 +8,18 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::mpsc;
 
+use crate::all::LockAll;
+use crate::barrier::Barrier;
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
+use crate::election::Election;
 use crate::error::Result;
 use crate::fencing::Objects;
 use crate::info::LockInfo;
+use crate::latch::Latch;
 use crate::lock::Lock;
 use crate::once::Once;
+use crate::quorum::place::place_of;
 use crate::rng::{Randomness, SeededRandomness, SystemRandomness};
 use crate::runtime::Runtime;
 use crate::rwlock::RwLock;
@@ -91,6 +96,12 @@ impl Store {
         Lock::new(Arc::clone(&self.client), name.into())
     }
 
+    /// Several locks that are acquired together, all of them or none. Names are as those of
+    /// [`lock`](Self::lock); their order does not matter, and no name counts twice.
+    pub fn lock_all<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> LockAll {
+        LockAll::new(Arc::clone(&self.client), names.into_iter().map(Into::into).collect())
+    }
+
     /// Objects on the same store, at paths counted from its root and not from the locks' prefix: for
     /// [`LockGuard::fence`](crate::LockGuard::fence) and optimistic updates.
     pub fn objects(&self) -> Objects {
@@ -123,6 +134,28 @@ impl Store {
     /// lock of that name. The key is checked when it is used.
     pub fn once(&self, key: impl Into<String>) -> Once {
         Once::new(Arc::clone(&self.client), key.into())
+    }
+
+    /// The latch called `name`, which opens when `needed` different members have arrived: 1 to 1,024.
+    /// Both are checked when it is used; a lock of that name is a mistake, and noticed.
+    pub fn latch(&self, name: impl Into<String>, needed: u32) -> Latch {
+        Latch::new(Arc::clone(&self.client), name.into(), needed)
+    }
+
+    /// The barrier called `name`, at which `parties` members wait for each other: 1 to 1,024. Both are
+    /// checked when it is used; a lock of that name is a mistake, and noticed.
+    pub fn barrier(&self, name: impl Into<String>, parties: u32) -> Barrier {
+        Barrier::new(Arc::clone(&self.client), name.into(), parties)
+    }
+
+    pub(crate) fn into_client(self) -> Arc<Client> {
+        self.client
+    }
+
+    /// The election called `name`, which is the lock of that name: its holder leads. The name is checked
+    /// when the election is used.
+    pub fn election(&self, name: impl Into<String>) -> Election {
+        Election::new(Arc::clone(&self.client), name.into())
     }
 
     /// What the keys of all records begin with: the path of the URL and the builder's prefix. Empty for
@@ -239,6 +272,10 @@ impl StoreBuilder {
             Some(seed) => Arc::new(SeededRandomness::new(seed)),
             None => Arc::new(SystemRandomness),
         };
+        let place = match &self.place {
+            Place::Url(url) => place_of(url, &self.options),
+            Place::Objects(_) => None,
+        };
         let opening = Opening {
             clock: self.clock,
             rng,
@@ -250,6 +287,6 @@ impl StoreBuilder {
             Place::Url(url) => open::url(&url, opening)?,
             Place::Objects(objects) => open::object_store(objects, opening)?,
         };
-        Ok(Store { client: Arc::new(Client::new(store, url, self.runtime)) })
+        Ok(Store { client: Arc::new(Client::new(store, url, place, self.runtime)) })
     }
 }

@@ -3,6 +3,8 @@
 //! **Invariant.** Once the lease was reported as ended, to anybody, it never comes back: a late
 //! answer to a renewal does not revive it. Time is judged here and nowhere else, by both clocks.
 
+mod parts;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use crate::clock::{Boot, Clock, Moment};
+use crate::hold::parts::{Parts, Standing};
 use crate::holder::HolderId;
 use crate::options::Terms;
 use crate::protocol::expiry::{holder_validity, remaining};
@@ -223,6 +226,8 @@ pub(crate) struct Hold {
     /// Under whose lease it is held, if not under one of its own.
     session: Option<Arc<Hold>>,
     state: watch::Sender<State>,
+    /// What it consists of, if it is made of other leases.
+    parts: Option<Parts>,
 }
 
 #[derive(Clone, Debug)]
@@ -264,6 +269,7 @@ impl Hold {
             acquired: sent,
             session: None,
             state: watch::Sender::new(state),
+            parts: None,
         }
     }
 
@@ -274,6 +280,31 @@ impl Hold {
 
     pub(crate) fn is_under(&self, session: &Arc<Self>) -> bool {
         self.session.as_ref().is_some_and(|own| Arc::ptr_eq(own, session))
+    }
+
+    /// A lease made of others, of which `needed` have to be held for the whole to be held. It asks
+    /// them before it says anything: there is no moment at which it claims more than they do.
+    pub(crate) fn of_parts(
+        name: String,
+        id: HolderId,
+        token: FencingToken,
+        terms: &Terms,
+        clock: Arc<dyn Clock>,
+        parts: (usize, Vec<Arc<Self>>),
+    ) -> Self {
+        let now = clock.now();
+        let whole = Self::new(name, id, token, now, terms, clock);
+        let whole = Self { parts: Some(Parts::new(parts.0, parts.1)), ..whole };
+        whole.settle();
+        whole
+    }
+
+    /// Another lease that a whole consists of from now on.
+    pub(crate) fn admit(&self, part: Arc<Self>) {
+        if let Some(parts) = &self.parts {
+            parts.admit(part);
+        }
+        self.settle();
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -295,6 +326,16 @@ impl Hold {
             if !state.is_live() {
                 return false;
             }
+            let mut moved = false;
+            match self.parts.as_ref().map(|parts| parts.standing(now)) {
+                None => {}
+                Some(Standing::Held(sent)) => moved = self.follow(state, sent, now),
+                Some(Standing::Ended(phase)) => {
+                    tracing::warn!(lock = %self.name, ?phase, "too few parts of it are held");
+                    state.phase = phase;
+                    return true;
+                }
+            }
             if let Some(reason) = self.ended_by_time(state, now) {
                 self.lose(state, reason, now);
                 return true;
@@ -306,7 +347,7 @@ impl Hold {
                 telemetry::at_risk();
             }
             state.phase = phase;
-            changed
+            changed || moved
         });
     }
 
@@ -318,6 +359,20 @@ impl Hold {
             None if now.since(state.sent) >= self.at_risk_after => LeasePhase::AtRisk,
             None => state.phase.clone(),
         }
+    }
+
+    /// Counts from where the parts say, which may be earlier than before: one of them may be gone.
+    fn follow(&self, state: &mut State, sent: Moment, now: Moment) -> bool {
+        if state.sent == sent {
+            return false;
+        }
+        let age = now.since(sent);
+        state.renewals += u64::from(age < now.since(state.sent));
+        state.sent = sent;
+        if age < self.at_risk_after {
+            state.phase = LeasePhase::Held;
+        }
+        true
     }
 
     fn ended_by_time(&self, state: &State, now: Moment) -> Option<LossReason> {

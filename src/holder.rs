@@ -15,6 +15,19 @@ impl HolderId {
     pub const fn from_random(bits: u128) -> Self {
         Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
     }
+
+    /// Another identity of the same acquisition: for its entry at another store, or for another stay
+    /// in a record that it was put out of. The first half is the acquisition's.
+    pub(crate) fn another(self, bits: u128) -> Self {
+        let (ours, _) = self.0.as_u64_pair();
+        let (_, new) = Self::from_random(bits).0.as_u64_pair();
+        Self(Uuid::from_u64_pair(ours, new))
+    }
+
+    /// Whether both are identities of one acquisition.
+    pub(crate) fn is_of_same_acquisition(self, other: Self) -> bool {
+        self.0.as_u64_pair().0 == other.0.as_u64_pair().0
+    }
 }
 
 impl fmt::Display for HolderId {
@@ -121,6 +134,17 @@ mod tests {
         let nonce = Nonce::from_random(7);
         assert_eq!(nonce.to_string().parse(), Ok(nonce));
         assert_eq!(nonce.to_string().len(), 32);
+    }
+
+    #[test]
+    fn an_acquisition_has_many_identities() {
+        let id = HolderId::from_random(u128::MAX / 3);
+        let another = id.another(u128::MAX / 7);
+        assert_ne!(id, another);
+        assert!(id.is_of_same_acquisition(another) && another.is_of_same_acquisition(id));
+        assert_eq!(another.0.get_version_num(), 4);
+        assert_eq!(another.to_string().parse(), Ok(another));
+        assert!(!id.is_of_same_acquisition(HolderId::from_random(u128::MAX / 7)));
     }
 
     #[test]

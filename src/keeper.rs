@@ -79,7 +79,7 @@ impl Keeper {
                     Some(command) => match Box::pin(self.entry.obey(command)).await {
                         Obeyed::Renewed => renew_at = self.next_renewal(),
                         Obeyed::Stands => {}
-                        Obeyed::Ended => return,
+                        Obeyed::Ended { .. } => return,
                     },
                     None => return,
                 },
@@ -114,7 +114,10 @@ pub(crate) enum Obeyed {
     Renewed,
     /// The lease stands as before.
     Stands,
-    Ended,
+    Ended {
+        /// Whether its entry is certainly not on record any more.
+        off_record: bool,
+    },
 }
 
 impl Entry {
@@ -133,14 +136,17 @@ impl Entry {
             }
             Command::Release { done } => {
                 let result = self.release().await;
+                let off_record = matches!(result, Ok(Release::Released | Release::AlreadyLost(_)));
                 if let Some(done) = done {
                     let _ = done.send(result);
                 }
-                Obeyed::Ended
+                Obeyed::Ended { off_record }
             }
             Command::Finish { finish, done } => {
-                let _ = done.send(self.finish(&finish).await);
-                Obeyed::Ended
+                let result = self.finish(&finish).await;
+                let off_record = result.is_ok();
+                let _ = done.send(result);
+                Obeyed::Ended { off_record }
             }
         }
     }

@@ -52,6 +52,19 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
+//! # Latch and barrier
+//!
+//! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
+//! opens whenever all have. See [`Latch`] and [`Barrier`].
+//! # Many locks, many stores
+//!
+//! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
+//! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
+//! # Leader election
+//!
+//! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
+//! [`Election`].
+//!
 //! # Runtimes
 //!
 //! All requests and renewals run on a thread of the library's own ([`Runtime::Dedicated`]), so that
@@ -66,25 +79,33 @@
 
 mod acquire;
 mod admin;
+mod all;
+mod barrier;
+pub mod blocking;
 mod client;
 pub mod clock;
+mod election;
 mod error;
 pub mod fencing;
 #[cfg(all(feature = "__fuzzing", feature = "aws"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathering;
 mod guard;
 mod handle;
 mod hold;
 mod holder;
 mod info;
+mod joint;
 mod keeper;
+mod latch;
 mod lock;
 mod memory;
 mod name;
 mod once;
 mod options;
 pub mod protocol;
+mod quorum;
 pub mod record;
 mod rng;
 mod runtime;
@@ -98,15 +119,21 @@ mod token;
 mod wait;
 
 pub use admin::{Break, Broken};
+pub use all::{AllGuard, AttemptAll, LockAll};
+pub use barrier::Barrier;
+pub use election::{Campaign, Election, Health, Leader, Leadership};
 pub use error::{Error, ErrorKind, Result};
+pub use gathering::{Arrival, GatheringInfo, MemberInfo, Passed, Waited};
 pub use guard::LockGuard;
 pub use handle::{ShutdownReport, Store, StoreBuilder, open};
 pub use hold::{LeasePhase, LeaseStatus, LeaseWatch, LossReason};
 pub use holder::{HolderId, Nonce, Owner, ParseHolderIdError};
 pub use info::{DoneInfo, HolderInfo, LockInfo, LockState, Tenure, WaiterInfo};
 pub use keeper::Release;
+pub use latch::Latch;
 pub use lock::{Attempt, Lock};
 pub use once::{Base64, Once, Outcome, Run, Start};
+pub use quorum::{Quorum, QuorumInfo, QuorumLock, QuorumMember};
 pub use record::Payload;
 pub use runtime::Runtime;
 pub use rwlock::{RwLock, WriteAttempt, WriteGuard};
@@ -124,4 +151,6 @@ mod guides {
     mod fencing {}
     #[doc = include_str!("../docs/GUARANTEES.md")]
     mod guarantees {}
+    #[doc = include_str!("../docs/PRIMITIVES.md")]
+    mod primitives {}
 }

@@ -235,13 +235,20 @@ async fn work(
     });
     let mut ended = std::pin::pin!(ended.fuse());
     let mut working = FuturesUnordered::new();
+    // What is not off the record yet ends with the session, if not before.
+    let mut clearing = FuturesUnordered::new();
     let mut closing = None;
     loop {
         tokio::select! {
             biased;
             // What was ordered before is answered: from its hold everything knows that it is over.
             () = &mut ended => orders.close(),
-            Some(()) = working.next(), if !working.is_empty() => {}
+            Some(leftover) = working.next(), if !working.is_empty() => {
+                if let Some(tenant) = leftover {
+                    clearing.push(Tenant::clear(tenant));
+                }
+            }
+            Some(()) = clearing.next(), if !clearing.is_empty() => {}
             order = orders.recv(), if working.len() < AT_ONCE => match order {
                 Some(Order::Obey(tenant, command)) => working.push(tenant.obey(command)),
                 Some(Order::Close { done }) => {
@@ -266,7 +273,7 @@ async fn work(
 
 /// Deletes the record of a session that has ended: where there is none, there is no session. If the
 /// store does not permit it, the record stays, and means the same.
-async fn forget(client: &Client, name: &str) {
+pub(crate) async fn forget(client: &Client, name: &str) {
     if let Ok(key) = name::key_of(Kind::Session, client.store.prefix(), name) {
         client.store.delete(&key, request_timeout(DEFAULT_TTL)).await;
     }

@@ -83,6 +83,88 @@ async fn a_run_costs_one_read_and_two_writes_and_its_result_one_read() {
 }
 
 #[tokio::test]
+async fn ten_thousand_locks_under_a_session_cost_one_renewal() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock/time");
+    let store = process(&objects, &clock).await;
+    objects.reset();
+    let session = store.session().ttl(TTL).open().await.expect("opens");
+    assert_eq!(objects.counts(), counts(0, 1, 0), "a session");
+    objects.reset();
+    let mut guards = Vec::new();
+    for number in 0..10_000 {
+        let lock = session.lock(format!("many/{number}"));
+        guards.push(lock.acquire().await.expect("acquires"));
+    }
+    let cold = objects.counts();
+    assert_eq!((cold.gets, cold.updates), (10_000, 0), "{cold:?}");
+    objects.reset();
+    for _ in 0..60 {
+        clock.advance(Duration::from_secs(1));
+        settle().await;
+    }
+    let minute = objects.counts();
+    assert_eq!((minute.reads(), minute.creates), (0, 0), "{minute:?}");
+    assert!((5..=7).contains(&minute.updates), "every 10 s give or take a tenth: {minute:?}");
+    assert!(guards.iter().all(leaselock::LockGuard::is_held));
+    objects.reset();
+    let guard = guards.pop().expect("there are some");
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    assert_eq!(objects.counts(), counts(0, 0, 1), "a release");
+}
+
+#[tokio::test]
+async fn a_permit_costs_what_a_lock_does_once_there_is_a_session() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock/time");
+    let store = process(&objects, &clock).await;
+    store.lock("warm-up").acquire().await.expect("acquires").release().await.expect("releases");
+    objects.reset();
+    let licences = store.semaphore("licences", 3);
+    let first = licences.acquire().await.expect("acquires");
+    let cold = objects.counts();
+    assert_eq!((cold.gets, cold.writes()), (1, 2), "the session and the permit: {cold:?}");
+    objects.reset();
+    let second = licences.acquire().await.expect("acquires");
+    assert_eq!(objects.counts(), counts(1, 0, 1), "the second");
+    objects.reset();
+    assert_eq!(second.release().await.expect("releases"), Release::Released);
+    assert_eq!(objects.counts(), counts(0, 0, 1), "a release of the last who came");
+    objects.reset();
+    // The record is not any more as the first has left it: refused, read, and written again.
+    assert_eq!(first.release().await.expect("releases"), Release::Released);
+    assert_eq!(objects.counts(), counts(1, 0, 2), "a release after others have come and gone");
+}
+
+#[tokio::test]
+async fn a_fair_hand_over_costs_one_write_and_one_read() {
+    let clock = ManualClock::new();
+    let objects = CountingStore::in_memory().ignoring(".leaselock/time");
+    let (holder, waiter) = (process(&objects, &clock).await, process(&objects, &clock).await);
+    let guard = holder.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    objects.reset();
+    let lock = waiter.lock("x").ttl(TTL).fair();
+    let waiting = tokio::spawn(async move { lock.acquire().await.expect("acquires") });
+    eventually("the waiter polls", || objects.counts().writes() == 2).await;
+    let queued = objects.counts();
+    assert_eq!((queued.gets, queued.creates, queued.updates), (1, 1, 1), "a ticket: {queued:?}");
+    guard.renew().await.expect("renews");
+    objects.reset();
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    assert_eq!(objects.counts(), counts(0, 0, 1), "the release hands over");
+    objects.reset();
+    // One poll is due by the cap of the backoff.
+    for _ in 0..40 {
+        clock.advance(Duration::from_millis(100));
+        settle().await;
+    }
+    let next = waiting.await.expect("no panic");
+    assert!(next.is_held());
+    let entered = objects.counts();
+    assert!(entered.reads() <= 2 && entered.writes() <= 1, "one look: {entered:?}");
+}
+
+#[tokio::test]
 async fn a_keeper_renews_three_times_per_ttl_with_one_write_each() {
     let clock = ManualClock::new();
     let objects = CountingStore::in_memory().ignoring(".leaselock");

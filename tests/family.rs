@@ -7,10 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
+use leaselock::record::Record;
 use leaselock::{Break, ErrorKind, LockGuard, LockState, LossReason, Release, Runtime, Store};
+use leaselock_test_support::counting::CountingStore;
 use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 
 on_every_store!(
     readers_share_and_a_writer_is_alone,
@@ -482,7 +487,7 @@ async fn a_dead_waiter_does_not_stop_the_queue(place: Place) {
     let doomed = Doomed::new();
     doomed
         .does(&place, async |store| {
-            tokio::spawn(async move { store.lock("x").fair().ttl(TTL).acquire().await })
+            drop(tokio::spawn(async move { store.lock("x").fair().ttl(TTL).acquire().await }));
         })
         .await;
     queue_of(&store, "x", 1).await;
@@ -514,4 +519,37 @@ async fn shutdown_gives_everything_back(place: Place) {
     for name in ["a", "b", "d"] {
         assert_eq!(other.lock(name).inspect().await.expect("reads").state, LockState::Free);
     }
+}
+
+/// A release that others' writes get in front of again and again is not given up while the session
+/// lives: nothing else would end what is held under it (hazard H26).
+#[tokio::test]
+async fn h26_a_permit_whose_release_failed_does_not_stay_with_its_session() {
+    let raw = Arc::new(InMemory::new());
+    let objects = CountingStore::new(Arc::clone(&raw) as _);
+    let store = Store::from_object_store(objects.as_store()).check_preconditions(false);
+    let store = store.open().await.expect("opens");
+    let licences = store.semaphore("licences", 2);
+    let (kept, guard) = (licences.acquire().await, licences.acquire().await);
+    let (kept, guard) = (kept.expect("acquires"), guard.expect("acquires"));
+    let left = AtomicU32::new(12);
+    objects.on_put(move |key, _, _| {
+        let more = |left: u32| left.checked_sub(1);
+        let again = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok();
+        if key.as_ref() != "licences.lock" || !again {
+            return;
+        }
+        let got = raw.get(key).now_or_never().expect("at once").expect("is there");
+        let body = got.bytes().now_or_never().expect("at once").expect("is there");
+        let mut record = Record::decode(&body).expect("is a record");
+        record.nonce = leaselock::Nonce::from_random(left.load(Ordering::SeqCst).into());
+        let body = record.encode().expect("is small").into();
+        raw.put(key, body).now_or_never().expect("at once").expect("is written");
+    });
+    assert_eq!(guard.release().await.expect("is answered"), Release::Unconfirmed);
+    eventually("its permit is free", async || {
+        licences.inspect().await.expect("reads").holders.len() == 1
+    })
+    .await;
+    assert!(kept.is_held());
 }

@@ -54,15 +54,25 @@ pub(crate) enum Command {
     /// Hold LOCK while CMD runs
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::run::LONG_HELP, exit::HELP))]
     Run(Box<Run>),
-    /// List locks: state, token, age, time left, holder
+    /// Run CMD while leading the election NAME, and campaign again whenever that is lost
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::elect::LONG_HELP, exit::HELP))]
+    Elect(Elect),
+    /// List locks: state, token, age, time left, holder; of several holders the first, and how many
     Ls(Ls),
-    /// Show one lock whole: holder, payload, history; or a key of `run --once` and its result
+    /// Show one lock whole: holders, queue, payload, history; or a key of `run --once` and its result
     Show(Show),
     /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators)
     Break(BreakLease),
+    /// Open a latch when enough members have arrived, or wait for that
+    #[command(subcommand, after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::gathering::LATCH_HELP, exit::HELP))]
+    Latch(LatchCall),
+    /// Wait until all members have arrived, round after round
+    #[command(subcommand, after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::gathering::BARRIER_HELP, exit::HELP))]
+    Barrier(BarrierCall),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
+#[command(group = ArgGroup::new("way").args(["shared", "exclusive", "limit", "once"]))]
 pub(crate) struct Run {
     /// Give up at once when the lock is held
     #[arg(short, long, conflicts_with = "wait")]
@@ -80,6 +90,29 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) max_hold: Option<Duration>,
 
+    /// Hold LOCK together with others that say --shared, and with nobody that says --exclusive
+    #[arg(long)]
+    pub(crate) shared: bool,
+
+    /// Hold LOCK alone: the other half of --shared
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+
+    /// LOCK is a semaphore of M permits, 1 to 65536: the same number for all who use it
+    #[arg(long, value_name = "M")]
+    pub(crate) limit: Option<u32>,
+
+    /// With --limit: how many permits CMD needs, all of them or none [default: 1]
+    // What excludes --limit would excuse its absence.
+    #[arg(long, value_name = "N", requires = "limit")]
+    #[arg(conflicts_with_all = ["shared", "exclusive", "once"])]
+    pub(crate) permits: Option<u32>,
+
+    /// Wait in a queue: who comes first enters first. With --shared, --exclusive and --limit it is so
+    /// anyway
+    #[arg(long, conflicts_with = "once")]
+    pub(crate) fair: bool,
+
     /// Run CMD only if it has not succeeded before under this key, here or elsewhere; LOCK is the key.
     /// Otherwise exit with 0
     #[arg(long)]
@@ -88,11 +121,13 @@ pub(crate) struct Run {
     /// With --once: for how long CMD is not run again after it has succeeded; 1s to 100 years
     /// [default: for ever]
     #[arg(long, value_name = "DUR", value_parser = duration, requires = "once")]
+    #[arg(conflicts_with_all = ["shared", "exclusive", "limit"])]
     pub(crate) retention: Option<Duration>,
 
     /// Keep the lock at least so long, even when CMD ends sooner (cron jobs on several hosts whose
     /// clocks differ)
     #[arg(long, value_name = "DUR", value_parser = duration)]
+    #[arg(conflicts_with_all = ["shared", "exclusive", "limit"])]
     pub(crate) min_hold: Option<Duration>,
 
     /// Who holds the lock, for people [default: the user's name]
@@ -133,9 +168,45 @@ pub(crate) struct Run {
     pub(crate) command: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Args, Debug)]
+pub(crate) struct Elect {
+    /// How long a leader that vanished keeps others from being elected; 1s to 24h
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    pub(crate) ttl: Duration,
+
+    /// Who leads, for people [default: the user's name]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) owner: Option<String>,
+
+    /// Anything else about this candidate, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// What happens to CMD when the lease is lost
+    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    pub(crate) on_lost: OnLost,
+
+    /// Between TERM and KILL; at most a third of --ttl [default: a sixth of it, at most 5s]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) kill_grace: Option<Duration>,
+
+    /// Print one JSON object on stderr at the end: outcome, token, exit_code, waited_ms, held_ms
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A path such as etl/nightly: the lock of this name is held by whoever leads
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// The command and its arguments; executed directly, without a shell
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnLost {
     /// TERM, then KILL; both before the lease ends
+    #[default]
     Term,
     /// KILL, before the lease ends
     Kill,
@@ -173,15 +244,116 @@ pub(crate) struct BreakLease {
     /// LOCK is a key of `run --once`: ends a run, or forgets a success
     #[arg(long)]
     pub(crate) once: bool,
-    /// Only if the holder has this fencing token (`leaselock show` prints it)
+    /// Only if the holder has this fencing token (`leaselock show` prints it); of several holders only
+    /// that one
     #[arg(long, value_name = "T", value_parser = token)]
     pub(crate) expect_token: Option<FencingToken>,
-    /// Whoever holds it; replaces an unreadable record too
+    /// Whoever holds it, and all of them; replaces an unreadable record too
     #[arg(long)]
     pub(crate) force: bool,
     /// Why; kept in the lock's history
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LatchCall {
+    /// Arrive, without waiting for the others; may be repeated
+    Arrive {
+        #[arg(value_name = "LATCH")]
+        name: String,
+        /// How many different members open it; 1 to 1024
+        #[arg(long, value_name = "N")]
+        needed: u32,
+        /// Who arrives: the same whenever the same work is run again. There is no default
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wait until it is open; exit with 75 if that takes too long
+    Wait {
+        #[arg(value_name = "LATCH")]
+        name: String,
+        /// How many different members open it; 1 to 1024
+        #[arg(long, value_name = "N")]
+        needed: u32,
+        /// At most so long, for example 30s or 5m [default: for ever]
+        #[arg(short, long, value_name = "DUR", value_parser = duration)]
+        wait: Option<Duration>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who has arrived
+    Show {
+        #[arg(value_name = "LATCH")]
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Close it and begin the next epoch, in which nobody has arrived
+    Reset {
+        #[arg(value_name = "LATCH")]
+        name: String,
+        /// How many different members open it from now on; 1 to 1024
+        #[arg(long, value_name = "N")]
+        needed: u32,
+        /// Only if this epoch is present; a later one stays
+        #[arg(long, value_name = "E")]
+        epoch: Option<u64>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BarrierCall {
+    /// Arrive, and wait until all have; exit with 75 if that takes too long
+    Wait {
+        #[arg(value_name = "BARRIER")]
+        name: String,
+        /// How many members wait for each other; 1 to 1024
+        #[arg(long, value_name = "N")]
+        parties: u32,
+        /// Who arrives: the same whenever the same work is run again. There is no default
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        /// Which round this is, from 0; one that has passed returns at once [default: the present one]
+        #[arg(long, value_name = "E")]
+        epoch: Option<u64>,
+        /// At most so long, for example 30s or 5m [default: for ever]
+        #[arg(short, long, value_name = "DUR", value_parser = duration)]
+        wait: Option<Duration>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Arrive in the present epoch, without waiting for the others
+    Arrive {
+        #[arg(value_name = "BARRIER")]
+        name: String,
+        /// How many members wait for each other; 1 to 1024
+        #[arg(long, value_name = "N")]
+        parties: u32,
+        /// Who arrives: the same whenever the same work is run again. There is no default
+        #[arg(long, value_name = "NAME")]
+        member: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who has arrived
+    Show {
+        #[arg(value_name = "BARRIER")]
+        name: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

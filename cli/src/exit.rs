@@ -12,7 +12,8 @@ pub(crate) const BUSY: u8 = 75;
 pub(crate) const LOST: u8 = 120;
 /// The child finished, but at release the lock was somebody else's.
 pub(crate) const OVERRUN: u8 = 121;
-/// A break was refused: the lock is not held, or by another token.
+/// A break was refused: the lock is not held, or by another token; or a latch or a barrier is in another
+/// epoch.
 pub(crate) const REFUSED: u8 = 1;
 /// `EX_USAGE`
 pub(crate) const USAGE: u8 = 64;
@@ -34,13 +35,16 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   CMD's own, or 128+n   it ran and ended (or died by signal n) while the lock was held;
                         128+n also when signal n ended the wait for the lock
-  75                    the lock is busy, or the wait timed out (-E changes it)
+  75                    the lock is busy, or the wait timed out (-E changes it); latch, barrier:
+                        not all have arrived in time
   0                     also: the lock is busy, with --skip-if-busy; CMD has succeeded before,
                         with --once
-  120                   the lease was lost, and CMD was stopped
+  120                   the lease was lost, and CMD was stopped (elect campaigns again instead)
   121                   CMD finished, but at release the lock was somebody else's
-  1                     break: refused, the lock is not held or by another token
-  64                    usage: an argument, a lock's name, a duration, a URL
+  1                     break: refused, the lock is not held or by another token; latch, barrier:
+                        the epoch has not begun, was reset, or is gone with its record
+  64                    usage: an argument, a lock's name, a duration, a URL; the name belongs to
+                        something else, or to a semaphore, latch or barrier of another number
   69                    the store cannot be reached; or, with --once, CMD has succeeded, and the
                         store did not confirm that this was recorded
   70                    a fault of leaselock itself
@@ -64,6 +68,10 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
@@ -101,6 +109,16 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         ),
         ErrorKind::TokenMismatch | ErrorKind::NotHeld => {
             (REFUSED, Some("`leaselock show [--once] LOCK` shows it as it is now"))
+        }
+        ErrorKind::WrongKind => (
+            USAGE,
+            Some("`leaselock show LOCK` tells what it is: a lock, an rwlock, a semaphore, …"),
+        ),
+        ErrorKind::LimitMismatch { .. } => {
+            (USAGE, Some("all who use one semaphore, latch or barrier give it the same number"))
+        }
+        ErrorKind::EpochMismatch { .. } => {
+            (REFUSED, Some("`leaselock latch show` and `barrier show` tell the present epoch"))
         }
         ErrorKind::Lost => (LOST, None),
         ErrorKind::Unavailable => (

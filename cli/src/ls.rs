@@ -1,6 +1,7 @@
 //! `leaselock ls`: every lock, one line each, as they are read.
 
 use futures::StreamExt;
+use leaselock::record::Kind;
 use leaselock::{LockInfo, LockState};
 use std::io::{self, Write};
 
@@ -60,16 +61,34 @@ fn row(info: &LockInfo) -> String {
     let token = info.token.map_or_else(|| "-".to_owned(), |token| token.to_string());
     let state = info.state.to_string();
     let name = people::plain(&info.name);
+    let crowd = crowd(info);
     if let Some(holder) = info.holders.first() {
         let age = people::duration(clock::age(holder.acquired_at));
         let left = match info.state {
             LockState::Expired => "-".to_owned(),
+            // The session's end is not in this record.
+            _ if holder.session.is_some() => "-".to_owned(),
             _ => people::duration(people::left(holder)),
         };
-        return table(&state, &token, &age, &left, &name, &people::owner(&holder.owner));
+        let holder = people::owner(&holder.owner) + &crowd;
+        return table(&state, &token, &age, &left, &name, &holder);
     }
     let problem = info.problem.as_deref().map_or_else(|| "-".to_owned(), people::plain);
-    table(&state, &token, "-", "-", &name, &problem)
+    table(&state, &token, "-", "-", &name, &(problem + &crowd))
+}
+
+/// What it is and how many hold it and wait; nothing of a lock that one holds and nobody waits for.
+fn crowd(info: &LockInfo) -> String {
+    let Some(kind) = info.kind else { return String::new() };
+    let (holders, waiters) = (info.holders.len(), info.waiters.len());
+    let mut parts = vec![kind.as_str().to_owned()];
+    parts.extend(people::share(info));
+    parts.extend((holders > 1).then(|| format!("{holders} hold it")));
+    parts.extend((waiters > 0).then(|| format!("{waiters} in the queue")));
+    if kind == Kind::Lock && parts.len() == 1 {
+        return String::new();
+    }
+    format!("  [{}]", parts.join(", "))
 }
 
 /// The widths are fixed, because the lines are printed as they come.

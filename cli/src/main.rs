@@ -14,7 +14,9 @@ mod args;
 mod r#break;
 mod child;
 mod clock;
+mod elect;
 mod exit;
+mod gathering;
 mod hold;
 mod key;
 mod limits;
@@ -39,11 +41,14 @@ fn main() -> ExitCode {
     };
     log(&cli.global);
     let ended = match cli.command {
-        // `run` forks its watchdog first and starts the runtime itself.
+        // They fork their watchdog first and start the runtime themselves.
         Command::Run(args) => run::run(&cli.global, &args),
+        Command::Elect(args) => elect::elect(&cli.global, args),
         Command::Ls(args) => block_on(ls::ls(&cli.global, &args)),
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
+        Command::Latch(call) => block_on(gathering::latch(&cli.global, &call)),
+        Command::Barrier(call) => block_on(gathering::barrier(&cli.global, &call)),
     };
     ExitCode::from(ended.unwrap_or_else(|failure| failure.print()))
 }

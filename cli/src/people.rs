@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use leaselock::{HolderInfo, LockInfo, LockState, Owner};
+use leaselock::record::{Kind, Mode};
+use leaselock::{HolderInfo, LockInfo, LockState, Owner, WaiterInfo};
 use nix::unistd::{User, gethostname, getuid};
 
 use crate::clock;
@@ -49,18 +50,54 @@ pub(crate) fn left(holder: &HolderInfo) -> Duration {
     holder.remaining.unwrap_or_else(|| clock::ahead(holder.expires_at))
 }
 
-/// One line about a lock that somebody waits for.
+/// One line about what somebody waits for.
 pub(crate) fn situation(info: &LockInfo) -> String {
-    match (info.state, info.holders.first()) {
-        (LockState::Held | LockState::Expired, Some(holder)) => format!(
-            "{} is held by {} for {}, {} left unless renewed",
-            info.name,
-            owner(&holder.owner),
-            duration(clock::age(holder.acquired_at)),
-            duration(left(holder)),
-        ),
+    let mut text = match (info.state, info.holders.as_slice()) {
+        (LockState::Held | LockState::Expired, [holder, rest @ ..]) => {
+            let mut text = format!("{} is held by {}", info.name, owner(&holder.owner));
+            if !rest.is_empty() {
+                text.push_str(&format!(" and {} more", rest.len()));
+            }
+            text.push_str(&format!(" for {}", duration(clock::age(holder.acquired_at))));
+            // A session's end is not in this record.
+            if rest.is_empty() && holder.session.is_none() {
+                text.push_str(&format!(", {} left unless renewed", duration(left(holder))));
+            }
+            text
+        }
         (state, _) => format!("{} is {state}", info.name),
+    };
+    if let Some(share) = share(info) {
+        text.push_str(&format!(" ({share})"));
     }
+    match (place(&info.waiters), info.waiters.len()) {
+        (_, 0) => {}
+        (Some(place), count) => text.push_str(&format!("; number {place} of {count} in the queue")),
+        (None, count) => text.push_str(&format!("; {count} in the queue")),
+    }
+    text
+}
+
+/// What is held of it: where that need not be the whole.
+pub(crate) fn share(info: &LockInfo) -> Option<String> {
+    match (info.kind?, info.limit, info.holders.as_slice()) {
+        (Kind::Semaphore, Some(limit), holders) => {
+            let held: u32 = holders.iter().map(|holder| holder.permits).sum();
+            Some(format!("{held} of {limit} permits"))
+        }
+        (Kind::RwLock, _, [one, ..]) if one.mode == Mode::Exclusive => Some("exclusive".to_owned()),
+        (Kind::RwLock, _, [_, ..]) => Some("shared".to_owned()),
+        _ => None,
+    }
+}
+
+/// This process's place in a queue, from 1.
+fn place(waiters: &[WaiterInfo]) -> Option<usize> {
+    let host = gethostname().ok()?;
+    let is_ours = |waiter: &WaiterInfo| {
+        waiter.owner.pid == Some(std::process::id()) && *waiter.owner.host == *host
+    };
+    Some(waiters.iter().position(is_ours)? + 1)
 }
 
 /// Text from a record, made harmless for a terminal: labels and notes are written by whoever may

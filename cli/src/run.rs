@@ -30,7 +30,14 @@ pub(crate) const LONG_HELP: &str = "\
 CMD gets LEASELOCK_NAME, LEASELOCK_TOKEN (the fencing token: pass it on with every write that the
 lock protects), LEASELOCK_HOLDER, LEASELOCK_STORE (without credentials and options) and
 LEASELOCK_STATUS_FILE, a small JSON file that is kept current: name, token, holder, state (held,
-at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME).
+at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME); with --limit
+also LEASELOCK_PERMITS, how many it has.
+
+A LOCK is one of three things, and stays it: a lock, which one holds; with --shared and --exclusive
+one that many readers or one writer hold; with --limit a semaphore. Readers that come after a waiting
+writer wait behind it. Whoever holds or waits with one of these or --fair does so under a session, a
+second small record that is renewed in place of LOCK's and ends with this process. All who use a plain
+lock should say --fair or none of them: who does not gets it only when nobody waits in the queue.
 
 With --once, CMD is run under a lease on a key instead of a lock, and when it exits with 0 that is
 recorded in the same place: whoever comes later exits with 0 and does not run it. Any other end of CMD
@@ -59,8 +66,21 @@ What this does not cover:
 INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is renewed until CMD has
 ended, and only then given back. While the lock is waited for, they end the wait.";
 
+/// What follows when the lease was lost and CMD was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterLoss {
+    Exit,
+    /// The lock is waited for again, and CMD started anew.
+    Again,
+}
+
 /// Answers the exit code.
 pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
+    carry_out(global, args, AfterLoss::Exit)
+}
+
+/// Answers the exit code.
+pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> Result<u8, Failure> {
     let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
     let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
         .map_err(|message| Failure::new(exit::USAGE, message))?;
@@ -71,7 +91,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
         false => None,
     };
     let mut report = Report::default();
-    let run = Running { global, args, policy, place: &place };
+    let run = Running { global, args, policy, place: &place, after_loss };
     let ended = crate::block_on(run.run(watchdog.as_mut(), &mut report));
     if let Some(watchdog) = watchdog {
         watchdog.dismiss();
@@ -92,12 +112,13 @@ struct Running<'a> {
     args: &'a Run,
     policy: Policy,
     place: &'a Place,
+    after_loss: AfterLoss,
 }
 
 impl Running<'_> {
     async fn run(
         &self,
-        watchdog: Option<&mut Watchdog>,
+        mut watchdog: Option<&mut Watchdog>,
         report: &mut Report,
     ) -> Result<u8, Failure> {
         let mut signals = Signals::listen().map_err(internal)?;
@@ -108,13 +129,44 @@ impl Running<'_> {
             opened = crate::open(self.global) => opened,
         };
         let store = opened?;
-        let key = self.key(&store);
-        let waited = self.acquire(&key, &mut signals).await;
         report.waited = since(begun);
+        let key = self.key(&store);
+        loop {
+            let watchdog = watchdog.as_deref_mut();
+            let ended = self.round(&store, &key, &mut signals, watchdog, report).await;
+            // What was typed at the terminal went to CMD alone, and is meant for this process too.
+            let asked_to_end = signals.asked_to_end() || report.typed.is_some();
+            let again = self.after_loss == AfterLoss::Again && !asked_to_end;
+            if !again || !was_lost(&ended, report) {
+                if key.needs_session() {
+                    withdraw(&store, &mut signals).await;
+                }
+                return ended;
+            }
+            report.outcome = Report::default().outcome;
+            if !self.global.quiet {
+                people::say(&format!("{}: the lease was lost: campaigning again", self.args.lock));
+            }
+        }
+    }
+
+    /// Waits for the lock, and holds it while CMD runs.
+    async fn round(
+        &self,
+        store: &Store,
+        key: &Key,
+        signals: &mut Signals,
+        watchdog: Option<&mut Watchdog>,
+        report: &mut Report,
+    ) -> Result<u8, Failure> {
+        let begun = Moment::now();
+        let waited = self.acquire(key, signals).await;
+        let acquired = Moment::now();
+        report.waited += since(begun);
         match waited? {
             Waited::Acquired(tenure) => {
-                let code = self.hold(&store, tenure, &mut signals, watchdog, report).await;
-                report.held = since(begun).saturating_sub(report.waited);
+                let code = self.hold(store, key, tenure, signals, watchdog, report).await;
+                report.held += since(acquired);
                 code
             }
             Waited::Busy(info) => {
@@ -131,7 +183,7 @@ impl Running<'_> {
                 Ok(0)
             }
             Waited::Interrupted(signal) => {
-                withdraw(&store, &mut signals).await;
+                withdraw(store, signals).await;
                 Ok(report.interrupted(signal))
             }
         }
@@ -139,8 +191,9 @@ impl Running<'_> {
 
     fn key(&self, store: &Store) -> Key {
         let args = self.args;
+        let name = &args.lock;
         let owner = args.owner.clone().unwrap_or_else(people::user);
-        // The two builders have these options in common, but no type.
+        // The builders have these options in common, but no type.
         macro_rules! with_options {
             ($key:expr) => {{
                 let mut key = $key.ttl(args.ttl).owner(owner);
@@ -150,20 +203,35 @@ impl Running<'_> {
                 if let Some(time) = args.max_hold {
                     key = key.max_hold(time);
                 }
-                if let Some(time) = args.min_hold {
-                    key = key.min_hold(time);
-                }
                 key
             }};
         }
-        if !args.once {
-            return Key::Lock(with_options!(store.lock(&args.lock)));
+        macro_rules! with_min_hold {
+            ($key:expr) => {{
+                let key = with_options!($key);
+                match args.min_hold {
+                    Some(time) => key.min_hold(time),
+                    None => key,
+                }
+            }};
         }
-        let once = with_options!(store.once(&args.lock));
-        Key::Once(match args.retention {
-            Some(time) => once.retention(time),
-            None => once,
-        })
+        if args.once {
+            let once = with_min_hold!(store.once(name));
+            return Key::Once(match args.retention {
+                Some(time) => once.retention(time),
+                None => once,
+            });
+        }
+        if let Some(limit) = args.limit {
+            let semaphore = with_options!(store.semaphore(name, limit));
+            return Key::Permits(semaphore, args.permits.unwrap_or(1));
+        }
+        match (args.shared, args.exclusive) {
+            (true, _) => Key::Shared(with_options!(store.rwlock(name))),
+            (false, true) => Key::Exclusive(with_options!(store.rwlock(name))),
+            (false, false) if args.fair => Key::Fair(with_min_hold!(store.lock(name)).fair()),
+            (false, false) => Key::Lock(with_min_hold!(store.lock(name))),
+        }
     }
 
     fn was_done(&self, done: &DoneInfo) -> String {
@@ -210,13 +278,14 @@ impl Running<'_> {
     async fn hold(
         &self,
         store: &Store,
+        key: &Key,
         tenure: Tenure,
         signals: &mut Signals,
         watchdog: Option<&mut Watchdog>,
         report: &mut Report,
     ) -> Result<u8, Failure> {
         report.token = Some(tenure.guard().token().get());
-        let ended = match self.start(store, tenure.guard(), signals, watchdog) {
+        let ended = match self.start(store, key, tenure.guard(), signals, watchdog) {
             Ok(hold) => hold.until_end().await,
             Err(failure) => {
                 report.outcome = "not_started";
@@ -249,6 +318,7 @@ impl Running<'_> {
     fn start<'a>(
         &'a self,
         store: &Store,
+        key: &Key,
         guard: &LockGuard,
         signals: &'a mut Signals,
         mut watchdog: Option<&'a mut Watchdog>,
@@ -275,13 +345,19 @@ impl Running<'_> {
             die_with_parent: self.policy.stops(),
         };
         let status_path = status_file.as_ref().map(|file| file.path().as_os_str().to_owned());
-        let environment: [(&str, Option<OsString>); 5] = [
+        let environment: [(&str, Option<OsString>); 6] = [
             ("LEASELOCK_NAME", Some(guard.name().into())),
             ("LEASELOCK_TOKEN", Some(guard.token().to_string().into())),
             ("LEASELOCK_HOLDER", Some(guard.id().to_string().into())),
             ("LEASELOCK_STORE", Some(store.url().into())),
             ("LEASELOCK_STATUS_FILE", status_path),
+            // None of those around it, either.
+            ("LEASELOCK_PERMITS", key.permits().map(|permits| permits.to_string().into())),
         ];
+        // Within another election's CMD, `run` leaves that one's term alone.
+        let term = (self.after_loss == AfterLoss::Again)
+            .then(|| ("LEASELOCK_TERM", Some(guard.token().to_string().into())));
+        let environment = environment.into_iter().chain(term);
         let child = Child::start(&self.args.command, environment, prepare).inspect_err(|_| {
             // It may have got so far: both belong to nobody now.
             if let Some(watchdog) = &mut watchdog {
@@ -348,12 +424,21 @@ impl Running<'_> {
     }
 }
 
-/// Undoes an acquisition that is under way, unless a second signal comes.
+/// Undoes an acquisition that is under way, and ends the session under which this process waited or
+/// held, unless a (second) signal comes.
 async fn withdraw(store: &Store, signals: &mut Signals) {
     tokio::select! {
         biased;
         _ = signals.request() => {}
         _ = clock::within(WITHDRAWAL, store.shutdown()) => {}
+    }
+}
+
+/// Whether the lease was lost before CMD had ended by itself.
+fn was_lost(ended: &Result<u8, Failure>, report: &Report) -> bool {
+    match ended {
+        Ok(_) => report.outcome == "lost",
+        Err(failure) => failure.code() == exit::LOST,
     }
 }
 

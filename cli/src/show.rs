@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use leaselock::{DoneInfo, HolderInfo, LockInfo, Tenure};
+use leaselock::record::Kind;
+use leaselock::{DoneInfo, HolderInfo, LockInfo, Tenure, WaiterInfo};
 
 use crate::args::{Global, Show};
 use crate::exit::Failure;
@@ -14,14 +15,17 @@ pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
         true => store.once(&args.lock).inspect().await?,
         false => store.lock(&args.lock).inspect().await?,
     };
-    let text = if args.json { info.to_json() } else { lines(&info, args.once).join("\n") };
+    let absent = if args.once { Kind::Once } else { Kind::Lock };
+    let kind = info.kind.unwrap_or(absent);
+    let text = if args.json { info.to_json() } else { lines(&info, kind).join("\n") };
     ls::print(&mut std::io::stdout().lock(), &text)?;
     Ok(0)
 }
 
-fn lines(info: &LockInfo, once: bool) -> Vec<String> {
-    let mut lines = vec![line(if once { "once" } else { "lock" }, &people::plain(&info.name))];
-    lines.push(line("state", &info.state.to_string()));
+fn lines(info: &LockInfo, kind: Kind) -> Vec<String> {
+    let mut lines = vec![line(kind.as_str(), &people::plain(&info.name))];
+    let share = people::share(info).map_or_else(String::new, |share| format!(" ({share})"));
+    lines.push(line("state", &format!("{}{share}", info.state)));
     if let Some(problem) = &info.problem {
         lines.push(line("problem", &people::plain(problem)));
     }
@@ -32,7 +36,12 @@ fn lines(info: &LockInfo, once: bool) -> Vec<String> {
         lines.push(line("written", &time_and_age(time)));
     }
     for holder in &info.holders {
-        lines.extend(holder_lines(holder));
+        lines.extend(holder_lines(holder, kind));
+    }
+    if !info.waiters.is_empty() {
+        lines.push("queue".to_owned());
+        let places = (1..).zip(&info.waiters);
+        lines.extend(places.map(|(place, waiter)| waiter_line(place, waiter, kind)));
     }
     if let Some(payload) = &info.payload {
         lines.push(line("payload", &people::plain(&payload.to_json())));
@@ -47,19 +56,45 @@ fn lines(info: &LockInfo, once: bool) -> Vec<String> {
     lines
 }
 
-fn holder_lines(holder: &HolderInfo) -> Vec<String> {
+fn holder_lines(holder: &HolderInfo, kind: Kind) -> Vec<String> {
     let mut lines = vec![line("holder", &people::owner(&holder.owner))];
     if let Some(note) = &holder.owner.note {
         lines.push(line("  note", &people::plain(note)));
     }
     lines.push(line("  id", &holder.id.to_string()));
     lines.push(line("  token", &holder.token.to_string()));
+    match kind {
+        Kind::RwLock => lines.push(line("  mode", holder.mode.as_str())),
+        Kind::Semaphore => lines.push(line("  permits", &holder.permits.to_string())),
+        _ => {}
+    }
     lines.push(line("  acquired", &time_and_age(holder.acquired_at)));
+    if let Some(session) = holder.session {
+        // Its renewals and its end are in that one's record.
+        lines.push(line("  session", &session.to_string()));
+        lines.push(line("  ttl", &humantime::format_duration(holder.ttl).to_string()));
+        return lines;
+    }
     let renewed = format!("{}, {} times", time_and_age(holder.renewed_at), holder.renewals);
     lines.push(line("  renewed", &renewed));
     lines.push(line("  ttl", &humantime::format_duration(holder.ttl).to_string()));
     lines.push(line("  left", &people::duration(people::left(holder))));
     lines
+}
+
+fn waiter_line(place: usize, waiter: &WaiterInfo, kind: Kind) -> String {
+    let what = match kind {
+        Kind::RwLock => format!(", {}", waiter.mode.as_str()),
+        Kind::Semaphore if waiter.permits == 1 => ", 1 permit".to_owned(),
+        Kind::Semaphore => format!(", {} permits", waiter.permits),
+        _ => String::new(),
+    };
+    format!(
+        "  {place}  {}{what}, since {}, session {}",
+        people::owner(&waiter.owner),
+        time_and_age(waiter.since),
+        waiter.session,
+    )
 }
 
 fn done_lines(done: &DoneInfo) -> Vec<String> {

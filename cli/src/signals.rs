@@ -19,11 +19,15 @@ const PASSED_ON: [Signal; 6] = [
     Signal::SIGUSR2,
 ];
 
+/// Those that mean the end. A HUP may only ask CMD to read its configuration again.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
+
 #[derive(Debug)]
 pub(crate) struct Signals {
     requests: Vec<(Signal, unix::Signal)>,
     children: unix::Signal,
     continued: unix::Signal,
+    asked_to_end: bool,
 }
 
 impl Signals {
@@ -37,14 +41,21 @@ impl Signals {
         }
         let children = signal(SignalKind::child())?;
         let continued = signal(SignalKind::from_raw(Signal::SIGCONT as i32))?;
-        Ok(Self { requests, children, continued })
+        Ok(Self { requests, children, continued, asked_to_end: false })
+    }
+
+    /// Whether any of the signals so far was meant to end the program.
+    pub(crate) fn asked_to_end(&self) -> bool {
+        self.asked_to_end
     }
 
     /// The next signal that somebody sent to the wrapper. Cancel safe.
     pub(crate) async fn request(&mut self) -> Signal {
+        let Self { requests, asked_to_end, .. } = self;
         poll_fn(|context| {
-            for (name, stream) in &mut self.requests {
+            for (name, stream) in requests.iter_mut() {
                 if stream.poll_recv(context).is_ready() {
+                    *asked_to_end |= ENDING.contains(name);
                     return Poll::Ready(*name);
                 }
             }
@@ -55,7 +66,7 @@ impl Signals {
 
     /// Whatever comes next. Cancel safe.
     pub(crate) async fn next(&mut self) -> Notice {
-        let Self { requests, children, continued } = self;
+        let Self { requests, children, continued, asked_to_end } = self;
         poll_fn(|context| {
             if children.poll_recv(context).is_ready() {
                 return Poll::Ready(Notice::Child);
@@ -65,6 +76,7 @@ impl Signals {
             }
             for (name, stream) in requests.iter_mut() {
                 if stream.poll_recv(context).is_ready() {
+                    *asked_to_end |= ENDING.contains(name);
                     return Poll::Ready(Notice::Request(*name));
                 }
             }

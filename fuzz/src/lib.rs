@@ -1,6 +1,8 @@
 //! What every fuzz target checks. `tests/corpus.rs` includes this file and runs the same checks on
 //! every input of the corpus, without a fuzzer.
 
+use std::collections::BTreeSet;
+
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use leaselock::ErrorKind;
@@ -45,6 +47,15 @@ pub fn assert_plausible(record: &Record) {
         assert!(kept.is_none_or(|time| (1000..=3_155_760_000_000).contains(&time)));
         assert!(done.owner.label.len() <= 128 && done.owner.host.len() <= 255);
         assert!(done.owner.note.as_ref().is_none_or(|note| note.len() <= 1024));
+    }
+    assert_eq!(record.gathering.is_some(), matches!(record.kind, Kind::Latch | Kind::Barrier));
+    if let Some(gathering) = &record.gathering {
+        assert!(record.holders.is_empty() && (1..=1024).contains(&record.limit));
+        let room = record.limit as usize - usize::from(record.kind == Kind::Barrier);
+        assert!(gathering.epoch <= LARGEST_TOKEN && gathering.arrived.len() <= room);
+        let members: BTreeSet<_> = gathering.arrived.iter().map(|one| &one.member).collect();
+        assert_eq!(members.len(), gathering.arrived.len());
+        assert!(members.iter().all(|member| (1..=128).contains(&member.len())));
     }
     for lease in &record.holders {
         assert!(lease.token <= record.token);

@@ -20,8 +20,8 @@ impl Contender {
         let clock = Arc::clone(self.clock());
         let end = clock.now().boot.plus(contender_wait(self.terms.ttl));
         let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store().rng()));
-        while clock.now().boot < end {
-            match self.try_to_shut(doubt.as_ref(), end).await {
+        while self.may_stay(clock.now().boot, end) {
+            match self.try_to_shut(doubt.as_ref()).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
@@ -33,10 +33,19 @@ impl Contender {
         tracing::warn!(lock = %self.target.name, "an abandoned acquisition was left to expire by itself");
     }
 
-    async fn try_to_shut(&self, doubt: Option<&Option<Version>>, until: Boot) -> Result<bool> {
+    /// Whether what this acquisition has left on record could stay there if it is not undone: under a
+    /// session it does for as long as that is renewed (hazard H26), otherwise it expires.
+    fn may_stay(&self, now: Boot, end: Boot) -> bool {
+        match &self.session {
+            Some(session) => session.hold.is_held(),
+            None => now < end,
+        }
+    }
+
+    async fn try_to_shut(&self, doubt: Option<&Option<Version>>) -> Result<bool> {
         let request = self.terms.request_timeout;
         let read = self.store().read(&self.key, request).await?;
-        let (nonce, now) = (self.store().nonce(), self.clock().now().wall);
+        let (nonce, now) = (self.store().nonce(), self.clock().now());
         let (version, record) = match &read.content {
             Content::Record { record, version, .. } => {
                 let ours = record.lease(self.id).is_some() || record.ticket(self.id).is_some();
@@ -44,7 +53,7 @@ impl Contender {
                 if !ours && doubt.is_none_or(void) {
                     return Ok(true);
                 }
-                (Some(version), shut_the_door(record, self.id, nonce, now))
+                (Some(version), shut_the_door(record, self.id, nonce, now.wall))
             }
             Content::Absent if doubt.is_some_and(Option::is_none) => {
                 let start = token_start(self.store(), read.now, request).await?;
@@ -54,7 +63,7 @@ impl Contender {
             }
             Content::Absent | Content::Unreadable { .. } => return Ok(true),
         };
-        let patience = Patience { request, until, attempts: 1 };
+        let patience = Patience { request, until: now.boot.plus(request), attempts: 1 };
         let swapped = self.store().swap(&self.key, version, &record, patience).await?;
         Ok(matches!(swapped, Swap::Won { .. }))
     }

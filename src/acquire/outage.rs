@@ -15,19 +15,19 @@ const FAILURES: u32 = 4;
 
 /// Failures since the store last did what it was asked.
 #[derive(Debug)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     since: Option<Boot>,
     failures: u32,
     backoff: Backoff,
 }
 
 impl Outage {
-    pub(super) fn new(rng: Arc<dyn Randomness>) -> Self {
+    pub(crate) fn new(rng: Arc<dyn Randomness>) -> Self {
         Self { since: None, failures: 0, backoff: Backoff::new(RETRYING, rng) }
     }
 
     /// Another failure: when to try again, unless it is time to give up.
-    pub(super) fn next(&mut self, now: Boot, limit: Limit) -> Option<Boot> {
+    pub(crate) fn next(&mut self, now: Boot, limit: Limit) -> Option<Boot> {
         let since = *self.since.get_or_insert(now);
         self.failures += 1;
         let resume = now.plus(self.backoff.next());
@@ -39,7 +39,7 @@ impl Outage {
         bearable.then_some(resume)
     }
 
-    pub(super) fn over(&mut self) {
+    pub(crate) fn over(&mut self) {
         self.since = None;
         self.failures = 0;
         self.backoff.reset();

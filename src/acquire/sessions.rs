@@ -73,7 +73,7 @@ impl Contender {
         decided: Moment,
     ) -> Result<View> {
         let (now, observations) = (view.now, view.observations.clone());
-        match self.write(record, view, decided).await? {
+        match self.write(record, None, view, decided).await? {
             Written::Look(view) => Ok(view),
             Written::Landed { record, version, .. } => {
                 self.queued = true;

@@ -5,7 +5,6 @@ use object_store::path::Path;
 use super::{Contended, Contender, unreadable};
 use crate::clock::Wall;
 use crate::error::Result;
-use crate::holder::HolderId;
 use crate::info::LockInfo;
 use crate::protocol::expiry::Observations;
 use crate::record::{Kind, Record};
@@ -87,7 +86,7 @@ impl Contender {
     /// must not come back (hazard H2).
     fn renew_identity(&mut self) {
         if self.first_sent.take().is_some() {
-            self.id = HolderId::from_random(self.store().rng().bits());
+            self.id = self.id.another(self.store().rng().bits());
         }
         self.doubt = None;
         self.queued = false;

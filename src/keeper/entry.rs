@@ -162,7 +162,8 @@ impl Entry {
         if let Some(reason) = self.hold.loss() {
             return Ok(Last::Lost(reason));
         }
-        for _ in 0..REDO {
+        // However often others write: under a session that goes on, what is not given back stays.
+        loop {
             let clock = self.store.clock();
             let (nonce, now) = (self.store.nonce(), clock.now().wall);
             let decision = match how {
@@ -196,7 +197,6 @@ impl Entry {
                 Swap::Unknown(error) => return Ok(Last::Unknown(error)),
             }
         }
-        Ok(Last::TooLate)
     }
 
     /// Whoever comes next in this process need not read what it has just left free.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::expiry::{Evidence, Rule};
 use super::once;
-use super::queue::{self, Want, WayIn, serve};
+use super::queue::{self, Unclear, Want, WayIn, serve};
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::record::{End, Ended, Kind, Lease, MAX_TTL, MIN_TTL, Mode, Payload, Record, Ticket};
 use crate::time::{Boot, Wall};
@@ -103,8 +103,8 @@ pub fn acquire(
             AcquireDecision::Write { record: Box::new(record), takeover }
         }
         WayIn::Closed { record, until } => line_up(record, until, now, intent),
-        WayIn::Ask(session) => AcquireDecision::Ask(session),
-        WayIn::End(session) => AcquireDecision::End(session),
+        WayIn::Unclear(Unclear::Ask(session)) => AcquireDecision::Ask(session),
+        WayIn::Unclear(Unclear::End(session)) => AcquireDecision::End(session),
     }
 }
 

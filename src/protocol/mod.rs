@@ -6,7 +6,9 @@
 
 pub mod expiry;
 pub mod fencing;
+pub mod gathering;
 pub mod lock;
 pub mod once;
 pub mod queue;
+pub mod quorum;
 pub mod session;

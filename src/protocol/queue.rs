@@ -7,6 +7,8 @@
 //! that has run out is first ended by a write of its own record, which voids whatever renewal of it
 //! may still land (hazard H25).
 
+use std::time::Duration;
+
 use super::expiry::{Evidence, Rule, Standing, Verdict, judge};
 use super::lock::how_it_ended;
 use crate::holder::HolderId;
@@ -45,9 +47,15 @@ pub(super) enum WayIn {
     /// Somebody is in the way, until then if nothing changes. The record is without those who are
     /// known to be gone.
     Closed { record: Record, until: Boot },
-    /// It has to be found out how this session stands.
+    /// It depends on a session.
+    Unclear(Unclear),
+}
+
+/// What has to be done about a session before anything else can be decided.
+pub(super) enum Unclear {
+    /// Find out how it stands.
     Ask(HolderId),
-    /// This session has run out: it has to be ended.
+    /// It has run out: end it.
     End(HolderId),
 }
 
@@ -61,7 +69,7 @@ pub(super) fn way_in(found: &Record, evidence: &Evidence<'_>, id: HolderId, want
         match standing(record.waiters[index].session, evidence) {
             Ok(Some(until)) => return WayIn::Closed { record, until },
             Ok(None) => drop(record.waiters.remove(index)),
-            Err(unknown) => return unknown,
+            Err(unclear) => return WayIn::Unclear(unclear),
         }
     }
     if record.has_room(want.mode, want.permits) {
@@ -72,7 +80,7 @@ pub(super) fn way_in(found: &Record, evidence: &Evidence<'_>, id: HolderId, want
         let alive = match lease.session {
             Some(session) => match standing(session, evidence) {
                 Ok(alive) => alive,
-                Err(unknown) => return unknown,
+                Err(unclear) => return WayIn::Unclear(unclear),
             },
             None => match judge(lease, evidence) {
                 Verdict::AliveUntil(end) => Some(end),
@@ -93,17 +101,17 @@ pub(super) fn way_in(found: &Record, evidence: &Evidence<'_>, id: HolderId, want
         return WayIn::Open { record, takeover };
     }
     // Somebody else lives, or more is wanted than there is.
-    let until = until.unwrap_or(Boot::new(std::time::Duration::MAX));
+    let until = until.unwrap_or(Boot::new(Duration::MAX));
     WayIn::Closed { record, until }
 }
 
 /// Until when a session lives if nothing changes; `None` when it has ended.
-fn standing(session: HolderId, evidence: &Evidence<'_>) -> Result<Option<Boot>, WayIn> {
+fn standing(session: HolderId, evidence: &Evidence<'_>) -> Result<Option<Boot>, Unclear> {
     match evidence.sessions.standing(session) {
-        None => Err(WayIn::Ask(session)),
+        None => Err(Unclear::Ask(session)),
         Some(Standing::Ended) => Ok(None),
         Some(Standing::Open(Verdict::AliveUntil(end))) => Ok(Some(end)),
-        Some(Standing::Open(Verdict::Expired(_))) => Err(WayIn::End(session)),
+        Some(Standing::Open(Verdict::Expired(_))) => Err(Unclear::End(session)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From JSON to a [`Record`], strictly: the first fault is reported with its path.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -7,16 +8,14 @@ use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::{
-    Done, Ended, FORMAT, Fault, Kind, Lease, MAX_HISTORY, MAX_HOLDERS, MAX_PERMITS, MAX_RETENTION,
-    MAX_TTL, MAX_WAITERS, MIN_RETENTION, MIN_TTL, Mode, Payload, Record, RecordError, Tenure,
-    Ticket, Unknown, tellable,
+    Arrived, Done, Ended, FORMAT, Fault, Gathering, Kind, Lease, MAX_HISTORY, MAX_HOLDERS,
+    MAX_MEMBER, MAX_MEMBERS, MAX_PERMITS, MAX_RETENTION, MAX_TTL, MAX_WAITERS, MIN_RETENTION,
+    MIN_TTL, Mode, Payload, Record, RecordError, Tenure, Ticket, Unknown, tellable,
 };
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::time::Wall;
 use crate::token::FencingToken;
 
-/// Members that a latch or a barrier may wait for.
-const MAX_MEMBERS: u32 = 1024;
 /// Longest free text, in bytes: a reason, or who broke a lease.
 const MAX_TEXT: usize = 1024;
 
@@ -58,6 +57,10 @@ pub(super) fn record(expected: Kind, bytes: &[u8]) -> Result<Record, RecordError
         let fault = unexpected("nothing while somebody runs it", "a result".to_owned());
         return Err(fields.error("done", fault));
     }
+    let gathering = match kind.gathers() {
+        true => Some(gathering(&mut fields, kind, limit)?),
+        false => None,
+    };
     let waiters = fields.list("waiters", MAX_WAITERS, "at most 64 waiters")?;
     let history = fields.list("history", MAX_HISTORY, "at most 16 tenures")?;
     Ok(Record {
@@ -68,6 +71,7 @@ pub(super) fn record(expected: Kind, bytes: &[u8]) -> Result<Record, RecordError
         limit,
         payload,
         done,
+        gathering,
         waiters: waiters.into_iter().map(|entry| ticket(entry, kind)).collect::<Result<_, _>>()?,
         history: history.into_iter().map(tenure).collect::<Result<_, _>>()?,
         unknown: fields.rest(),
@@ -190,6 +194,39 @@ fn done(fields: &mut Fields, key: &str, highest: FencingToken) -> Result<Done, R
         unknown: fields.rest(),
         owner_unknown,
     })
+}
+
+fn gathering(fields: &mut Fields, kind: Kind, limit: u32) -> Result<Gathering, RecordError> {
+    let series = fields.parsed::<Nonce>("series", "32 hexadecimal digits")?;
+    let epoch = fields.whole("epoch", 0..=Gathering::LAST_EPOCH, "0 to 2^53 - 2")?;
+    // A barrier at which all have arrived is in its next epoch.
+    let (most, range) = match kind {
+        Kind::Barrier => (limit - 1, "fewer than `limit` members"),
+        _ => (limit, "at most `limit` members"),
+    };
+    let entries = fields.list("arrived", most as usize, range)?;
+    let mut arrived: Vec<Arrived> = Vec::with_capacity(entries.len());
+    let mut seen = HashSet::with_capacity(entries.len());
+    for entry in entries {
+        let path = entry.0.clone();
+        let entry = arrival(entry)?;
+        if !seen.insert(entry.member.clone()) {
+            let fault = unexpected("another member", format!("{:?} again", entry.member));
+            return Err(RecordError { path: format!("{path}.member"), fault });
+        }
+        arrived.push(entry);
+    }
+    Ok(Gathering { series, epoch, arrived })
+}
+
+fn arrival((path, value): Entry) -> Result<Arrived, RecordError> {
+    let mut fields = Fields::new(path, value)?;
+    let member = fields.text("member", MAX_MEMBER)?;
+    if let Some(fault) = Arrived::fault(&member) {
+        return Err(fields.error("member", unexpected("a member's name", fault.to_owned())));
+    }
+    let at = fields.time("at")?;
+    Ok(Arrived { member, at, unknown: fields.rest() })
 }
 
 fn tenure((path, value): Entry) -> Result<Tenure, RecordError> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Ticket, Unknown, rfc3339};
+use super::{
+    Arrived, Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Ticket, Unknown, rfc3339,
+};
 use crate::holder::Owner;
 
 pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
@@ -34,6 +36,9 @@ fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordErro
         limit: record.limit,
         payload: record.payload.as_ref().map(|payload| &payload.0),
         done: record.done.as_ref().map(done),
+        series: record.gathering.as_ref().map(|gathering| gathering.series.to_string()),
+        epoch: record.gathering.as_ref().map(|gathering| gathering.epoch),
+        arrived: record.gathering.as_ref().map(|all| all.arrived.iter().map(arrived).collect()),
         waiters: record.waiters.iter().map(ticket).collect(),
         history: record.history[first_tenure..].iter().map(tenure).collect(),
         unknown: &record.unknown,
@@ -86,6 +91,10 @@ fn done(done: &Done) -> DoneEntry<'_> {
     }
 }
 
+fn arrived(arrived: &Arrived) -> ArrivedEntry<'_> {
+    ArrivedEntry { member: &arrived.member, at: rfc3339(arrived.at), unknown: &arrived.unknown }
+}
+
 fn tenure(tenure: &Tenure) -> TenureEntry<'_> {
     TenureEntry {
         id: tenure.id.to_string(),
@@ -125,6 +134,12 @@ struct Document<'a> {
     payload: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     done: Option<DoneEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrived: Option<Vec<ArrivedEntry<'a>>>,
     waiters: Vec<TicketEntry<'a>>,
     history: Vec<TenureEntry<'a>>,
     #[serde(flatten)]
@@ -172,6 +187,14 @@ struct DoneEntry<'a> {
     owner: OwnerEntry<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retention_ms: Option<u64>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct ArrivedEntry<'a> {
+    member: &'a str,
+    at: String,
     #[serde(flatten)]
     unknown: &'a Unknown,
 }

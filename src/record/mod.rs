@@ -7,6 +7,7 @@
 
 mod decode;
 mod encode;
+mod gathering;
 mod payload;
 mod stamp;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Timelike};
 
+pub use gathering::{Arrived, Gathering, MAX_MEMBER, MAX_MEMBERS};
 pub use payload::Payload;
 pub use stamp::{MAX_MARKS, Mark, Stamp};
 pub(crate) use stamp::{content_length, padding};
@@ -114,6 +116,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is something at which members arrive.
+    pub(crate) const fn gathers(self) -> bool {
+        matches!(self, Self::Latch | Self::Barrier)
+    }
+
     pub(crate) const fn described(self) -> &'static str {
         match self {
             Self::Lock => "a lock",
@@ -157,12 +164,15 @@ pub struct Record {
     pub nonce: Nonce,
     /// The leases of those who hold it; empty when it is free.
     pub holders: Vec<Lease>,
-    /// How many permits there are: of a semaphore; 1 elsewhere.
+    /// How many permits there are: of a semaphore; how many members a latch or a barrier waits for; 1
+    /// elsewhere.
     pub limit: u32,
     /// What the last holder to set one left for others to read.
     pub payload: Option<Payload>,
     /// What the work has come to that is run once; never set in a lock's record.
     pub done: Option<Done>,
+    /// Who has arrived: at a latch or a barrier, and nowhere else.
+    pub gathering: Option<Gathering>,
     /// The last tenures, oldest first.
     pub history: Vec<Tenure>,
     /// Who waits in the queue, in the order in which they will be served.
@@ -300,7 +310,8 @@ impl Record {
         Self::free_of(Kind::Lock, token, nonce)
     }
 
-    /// A free record of this kind whose counter stands at `token`.
+    /// A free record of this kind whose counter stands at `token`; of a latch or a barrier, one at which
+    /// nobody has arrived yet.
     pub fn free_of(kind: Kind, token: FencingToken, nonce: Nonce) -> Self {
         Self {
             kind,
@@ -310,6 +321,7 @@ impl Record {
             limit: 1,
             payload: None,
             done: None,
+            gathering: kind.gathers().then(|| Gathering::new(nonce)),
             history: Vec::new(),
             waiters: Vec::new(),
             unknown: Unknown::new(),

@@ -7,6 +7,7 @@
 mod checks;
 mod decisions;
 mod made;
+mod quorum;
 mod record;
 mod timing;
 

@@ -6,10 +6,13 @@
 
 mod admin;
 mod children;
+mod elect;
 mod exclusion;
 mod exit_codes;
+mod gathering;
 mod lease;
 mod once;
+mod shared;
 mod signals;
 mod terminal;
 mod tool;

@@ -7,3 +7,4 @@ pub mod emulators;
 pub mod hold;
 pub mod place;
 pub mod proxy;
+pub mod remote;

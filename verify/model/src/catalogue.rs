@@ -9,6 +9,7 @@ use crate::config::{
 };
 use crate::family::{Family, FamilySabotage, Member};
 use crate::fence::{FenceSabotage, Fenced};
+use crate::gathering::{Gathered, GatheringSabotage};
 
 /// A world that holds, with the number of its states.
 #[derive(Debug)]
@@ -67,6 +68,56 @@ pub(crate) fn fence_sabotages() -> Vec<(&'static str, Fenced)> {
         ("fence: marks ignored", with(S::MarksIgnored, TWO_HOLDERS)),
         ("fence: no read-back", with(S::NoReadBack, TWO_HOLDERS)),
         ("fence: token taken off", with(S::TokenTakenOff, AMONG_UPDATES)),
+    ]
+}
+
+const BARRIER: Gathered = Gathered {
+    kind: Kind::Barrier,
+    members: 3,
+    rounds: 2,
+    numbered: false,
+    faults: 1,
+    crashes: 0,
+    resets: 0,
+    deletions: 0,
+    sabotage: None,
+};
+const PAIR: Gathered = Gathered { members: 2, faults: 2, ..BARRIER };
+const NUMBERED: Gathered = Gathered { numbered: true, crashes: 1, ..PAIR };
+const DELETED: Gathered = Gathered { deletions: 1, ..NUMBERED };
+const LATCH: Gathered = Gathered { kind: Kind::Latch, rounds: 1, ..BARRIER };
+const RESET: Gathered = Gathered { members: 2, resets: 2, ..LATCH };
+
+/// All worlds of latches and barriers, those for every run first.
+pub(crate) fn gathered() -> Vec<Entry<Gathered>> {
+    let entry = |name, states, world, deep| Entry { name, world, states, deep };
+    vec![
+        entry("barrier: three, two rounds", 519_902, BARRIER, false),
+        entry("barrier: a pair, more faults", 22_010, PAIR, false),
+        entry("barrier: a crash, numbered rounds", 201_928, NUMBERED, false),
+        entry("barrier: a deletion", 132_419, Gathered { faults: 1, ..DELETED }, false),
+        entry("latch: three", 15_317, LATCH, false),
+        entry("latch: a crash", 197_690, Gathered { crashes: 1, ..LATCH }, false),
+        entry("latch: resets", 2_290, RESET, false),
+        entry("latch: a deletion", 12_081, Gathered { deletions: 1, ..RESET }, false),
+        entry("barrier: a deletion, more faults", 1_135_787, DELETED, true),
+        entry("latch: crashes", 1_675_008, Gathered { crashes: 2, ..LATCH }, true),
+    ]
+}
+
+/// Every sabotage of latches and barriers, in a world that gives it room.
+pub(crate) fn gathering_sabotages() -> Vec<(&'static str, Gathered)> {
+    use GatheringSabotage as S;
+    let with = |sabotage, world| Gathered { sabotage: Some(sabotage), ..world };
+    vec![
+        ("barrier: member counted twice", with(S::CountedTwice, PAIR)),
+        ("barrier: epoch forgotten", with(S::EpochForgotten, PAIR)),
+        ("barrier: unconditional write", with(S::Unconditional, PAIR)),
+        ("barrier: no read-back", with(S::NoReadBack, PAIR)),
+        ("barrier: not closed", with(S::NotClosed, BARRIER)),
+        ("barrier: series ignored", with(S::SeriesIgnored, DELETED)),
+        ("latch: member counted twice", with(S::CountedTwice, LATCH)),
+        ("latch: reset taken for opening", with(S::ResetIgnored, RESET)),
     ]
 }
 

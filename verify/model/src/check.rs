@@ -9,6 +9,7 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 use crate::config::Config;
 use crate::family::Family;
 use crate::fence::Fenced;
+use crate::gathering::Gathered;
 use crate::witness::{Event, Witness};
 use crate::world::World;
 
@@ -54,6 +55,20 @@ fn seen_by(witness: &Witness) -> Vec<(&'static str, u64)> {
 
 /// The same for fenced objects.
 pub(crate) fn check_fenced(world: &Fenced) -> Checked {
+    check_world(world)
+}
+
+/// The same for latches and barriers.
+pub(crate) fn check_gathered(world: &Gathered) -> Checked {
+    check_world(world)
+}
+
+fn check_world<M>(world: &M) -> Checked
+where
+    M: Model + Clone + Send + Sync + 'static,
+    M::State: Hash + Debug + Clone + PartialEq + Send + Sync + 'static,
+    M::Action: Clone + PartialEq + Debug + Send + Sync + 'static,
+{
     let (states, violation, seen) = explore(world.clone());
     let sometimes = world.properties().into_iter();
     let sometimes = sometimes.filter(|property| property.expectation == Expectation::Sometimes);

@@ -36,6 +36,7 @@ mod config;
 mod decisions;
 mod family;
 mod fence;
+mod gathering;
 mod process;
 mod state;
 mod store;
@@ -45,8 +46,11 @@ mod world;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use catalogue::{configurations, families, family_sabotages, fence_sabotages, fenced, sabotages};
-use check::{Checked, check, check_family, check_fenced};
+use catalogue::{
+    configurations, families, family_sabotages, fence_sabotages, fenced, gathered,
+    gathering_sabotages, sabotages,
+};
+use check::{Checked, check, check_family, check_fenced, check_gathered};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--deep").collect();
@@ -76,6 +80,9 @@ fn main() -> ExitCode {
     for entry in fenced().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_fenced(&entry.world), entry.states);
     }
+    for entry in gathered().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_gathered(&entry.world), entry.states);
+    }
     for entry in families().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_family(&entry.world), entry.states);
     }
@@ -91,10 +98,12 @@ fn main() -> ExitCode {
     println!("sabotages, each with the counterexample it must have:");
     let locks = sabotages().into_iter().filter(|(name, _)| wanted(name));
     let fences = fence_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let gatherings = gathering_sabotages().into_iter().filter(|(name, _)| wanted(name));
     let families = family_sabotages().into_iter().filter(|(name, _)| wanted(name));
     let broken = locks
         .map(|(name, config)| (name, check(&config)))
         .chain(fences.map(|(name, world)| (name, check_fenced(&world))))
+        .chain(gatherings.map(|(name, world)| (name, check_gathered(&world))))
         .chain(families.map(|(name, world)| (name, check_family(&world))));
     for (name, checked) in broken {
         match &checked.violation {
