@@ -74,7 +74,7 @@ impl Family {
         if self.has(FamilySabotage::OnePermitEach) {
             found.holders.iter_mut().for_each(|lease| lease.permits = 1);
         }
-        if self.has(FamilySabotage::TicketsForEver) {
+        if self.has(FamilySabotage::TicketWithoutLease) {
             for ticket in &mut found.waiters {
                 ticket.session = eternal(ticket.session);
             }

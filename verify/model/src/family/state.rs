@@ -42,6 +42,12 @@ impl Rec {
         self.holders.iter().find(|entry| entry.id == id)
     }
 
+    /// Whether any acquisition of this process is in it.
+    pub(crate) fn has_any_of(&self, process: usize) -> bool {
+        let holders = self.holders.iter().map(|entry| entry.id);
+        holders.chain(self.waiters.iter().copied()).any(|id| process_of(id) == process)
+    }
+
     /// Whether this acquisition is in it, as a holder or as a waiter.
     pub(crate) fn names(&self, id: Id) -> bool {
         self.entry(id).is_some() || self.waiters.contains(&id)
