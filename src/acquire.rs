@@ -265,7 +265,12 @@ impl Contender {
                     view = self.line_up(*record, view, decided).await?
                 }
                 AcquireDecision::Ask(session) => self.ask(session, &view).await?,
-                AcquireDecision::End(session) => self.end(session).await?,
+                AcquireDecision::End(session) => {
+                    // Where it has been renewed, the lock was not looked at for as long.
+                    if !self.end(session).await? {
+                        view = self.look_again(view, &mut polling).await?;
+                    }
+                }
                 AcquireDecision::Done => return Ok(Contended::Done(done(view)?)),
                 AcquireDecision::OtherKind(found) => return Err(self.target.other_kind(found)),
                 AcquireDecision::OtherLimit(stored) => return Err(self.target.other_limit(stored)),
@@ -509,20 +514,23 @@ impl Contender {
             return Ok(Ok(view));
         }
         self.unless_given_up(self.clock().sleep_until(wake)).await?;
-        let Some(version) = &view.version else {
-            return Ok(Ok(self.look().await?));
-        };
+        self.look_again(view, polling).await.map(Ok)
+    }
+
+    /// Looks whether the record has changed.
+    async fn look_again(&mut self, view: View, polling: &mut Backoff) -> Result<View> {
+        let Some(version) = &view.version else { return self.look().await };
         let poll = self.store().poll(&self.key, version, self.terms.request_timeout);
         match self.unless_given_up(poll).await? {
             // A time that is not trusted any more replaces one that was.
-            Ok(Polled::Unchanged { now }) => Ok(Ok(View { now, ..view })),
+            Ok(Polled::Unchanged { now }) => Ok(View { now, ..view }),
             Ok(Polled::Changed(read)) => {
                 polling.reset();
-                Ok(Ok(self.view(*read)?))
+                self.view(*read)
             }
             Err(error) => {
                 self.bear(error).await?;
-                Ok(Ok(self.look().await?))
+                self.look().await
             }
         }
     }
@@ -542,7 +550,9 @@ impl Contender {
 /// How long after it was written a record lets somebody in, if that is only a matter of time: a
 /// lease, or a result that is kept for some time.
 fn ends_after(record: &Record) -> Option<Duration> {
-    let lease = record.holders.iter().map(|lease| contender_wait(lease.ttl)).max();
+    // What is held under a session is not renewed here, and not a matter of this record's age.
+    let alone = record.holders.iter().filter(|lease| lease.session.is_none());
+    let lease = alone.map(|lease| contender_wait(lease.ttl)).max();
     lease.or_else(|| record.done.as_ref()?.retention)
 }
 

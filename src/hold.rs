@@ -312,6 +312,16 @@ impl Hold {
         self.state.borrow().is_live()
     }
 
+    /// Whether it is held under a session, and that is held.
+    pub(crate) fn session_is_held(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_held())
+    }
+
+    /// Whether it may be lost to a limit of its own.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.max_hold.is_some() || self.progress_within.is_some()
+    }
+
     /// How long it lasts unless it is renewed; zero when it has ended.
     pub(crate) fn remaining(&self) -> Duration {
         self.settle();

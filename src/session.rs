@@ -28,9 +28,11 @@ use crate::rwlock::RwLock;
 use crate::semaphore::Semaphore;
 
 mod implied;
+mod leftover;
 mod tenant;
 
 pub(crate) use implied::{Implied, session};
+use leftover::Leftover;
 pub(crate) use tenant::{Place, Tenant};
 
 /// Writes for what is held under one session that are under way at once.
@@ -244,8 +246,8 @@ async fn work(
             // What was ordered before is answered: from its hold everything knows that it is over.
             () = &mut ended => orders.close(),
             Some(leftover) = working.next(), if !working.is_empty() => {
-                if let Some(tenant) = leftover {
-                    clearing.push(Tenant::clear(tenant));
+                if let Some(leftover) = leftover {
+                    clearing.push(Leftover::clear(leftover));
                 }
             }
             Some(()) = clearing.next(), if !clearing.is_empty() => {}

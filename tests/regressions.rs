@@ -85,3 +85,79 @@ async fn shutting_down_does_not_wait_for_a_listing_that_nobody_reads() {
     tokio::time::timeout(LONG, store.shutdown()).await.expect("ends");
     drop(listing);
 }
+
+/// Everybody waits for them until their session ends, which may be never.
+#[tokio::test]
+async fn what_a_limit_ends_under_a_session_is_given_back() {
+    let objects = CountingStore::in_memory();
+    let (store, other) = (open(&objects).await, open(&objects).await);
+    let limit = Duration::from_millis(10);
+    let writer = store.rwlock("x").max_hold(limit).write().await.expect("writes");
+    let table = other.rwlock("x");
+    let other = tokio::time::timeout(LONG, table.write()).await;
+    let other = other.expect("in time").expect("writes");
+    assert!(!writer.is_held(), "its job hangs, and its guard stays");
+    assert_eq!(other.release().await.expect("releases"), Release::Released);
+}
+
+#[tokio::test]
+async fn a_release_that_failed_under_a_session_is_tried_again_for_as_long_as_that_stands() {
+    let objects = CountingStore::in_memory().ignoring(".session");
+    let (store, other) = (open(&objects).await, open(&objects).await);
+    let session = store.session().ttl(Duration::from_secs(1)).open().await.expect("opens");
+    let guard = session.lock("x").acquire().await.expect("acquires");
+    objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    assert_eq!(guard.release().await.expect("is answered"), Release::Unconfirmed);
+    objects.fail_next_puts(0, FailKind::BeforeGeneric);
+    let fair = other.lock("x").fair();
+    let taken = tokio::time::timeout(LONG, fair.acquire()).await;
+    let taken = taken.expect("in time").expect("acquires");
+    assert!(session.is_held());
+    assert_eq!(taken.release().await.expect("releases"), Release::Released);
+}
+
+#[tokio::test]
+async fn a_ticket_is_taken_back_however_long_that_takes() {
+    const TTL: Duration = Duration::from_secs(1);
+    let objects = CountingStore::in_memory().ignoring(".session");
+    let (store, other) = (open(&objects).await, open(&objects).await);
+    let guard = other.lock("x").acquire().await.expect("acquires");
+    let session = store.session().ttl(TTL).open().await.expect("opens");
+    let waiting = tokio::spawn({
+        let lock = session.lock("x").fair();
+        async move { lock.acquire().await }
+    });
+    let queue = async || other.lock("x").inspect().await.expect("reads").waiters.len();
+    let queued = async {
+        while queue().await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, queued).await.expect("is queued");
+    objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    waiting.abort();
+    // Longer than a lease would have lasted that nobody renews.
+    tokio::time::sleep(TTL * 3).await;
+    assert!(session.is_held());
+    objects.fail_next_puts(0, FailKind::BeforeGeneric);
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    let fair = other.lock("x").fair();
+    let next = tokio::time::timeout(LONG, fair.acquire()).await;
+    let next = next.expect("in time").expect("acquires");
+    assert!(session.is_held());
+    assert_eq!(next.release().await.expect("releases"), Release::Released);
+}
+
+#[tokio::test]
+async fn who_waits_for_what_is_held_under_a_session_does_not_probe_the_stores_time() {
+    const TTL: Duration = Duration::from_secs(1);
+    let objects = CountingStore::in_memory().ignoring(".session");
+    let (store, other) = (open(&objects).await, open(&objects).await);
+    let _held = store.rwlock("x").ttl(TTL).write().await.expect("writes");
+    tokio::time::sleep(TTL * 5).await;
+    objects.reset();
+    let waited = other.rwlock("x").ttl(TTL).write_timeout(TTL * 2).await.expect("is answered");
+    assert!(waited.acquired().is_none());
+    let counts = objects.counts();
+    assert_eq!((counts.creates, counts.deletes), (0, 0), "probes: {counts:?}");
+}

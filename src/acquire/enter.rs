@@ -95,6 +95,9 @@ impl Contender {
                 _registration: self.client().register(self.target.kind, Arc::clone(&hold), weak),
             }
         });
+        if hold.is_limited() {
+            self.client().spawn(tenant.leftover().clear_when_limited());
+        }
         LockGuard::new(hold, Keeping::Session(tenant))
     }
 }

@@ -129,24 +129,24 @@ impl Contender {
     }
 
     /// Ends a session that has run out, by a write over the version by which that was judged. It is
-    /// looked at once more before: it may have been renewed since.
-    pub(super) async fn end(&mut self, session: HolderId) -> Result<()> {
+    /// looked at once more before: it may have been renewed since. Whether it was not.
+    pub(super) async fn end(&mut self, session: HolderId) -> Result<bool> {
         let key = self.session_key(session)?;
-        let Some(Some(view)) = self.sessions.get(&session) else { return Ok(()) };
+        let Some(Some(view)) = self.sessions.get(&session) else { return Ok(true) };
         let (Some(record), Some(version)) = (view.found.clone(), view.version.clone()) else {
-            return Ok(());
+            return Ok(true);
         };
         let request = self.terms.request_timeout;
         let poll = self.store().poll(&key, &version, request);
         let changed = match self.unless_given_up(poll).await? {
             Ok(Polled::Unchanged { .. }) => None,
             Ok(Polled::Changed(read)) => Some(read),
-            Err(error) => return self.bear(error).await,
+            Err(error) => return self.bear(error).await.map(|()| true),
         };
         if let Some(read) = changed {
             let seen = self.seen(&key, *read)?;
             self.note_session(session, seen);
-            return Ok(());
+            return Ok(false);
         }
         let (nonce, now) = (self.store().nonce(), self.clock().now());
         let ended = session::end(&record, nonce, now.wall);
@@ -155,14 +155,14 @@ impl Contender {
             Ok(Swap::Won { .. }) => {
                 tracing::info!(lock = %self.target.name, %session, "ended a session that had run out");
                 self.sessions.insert(session, None);
-                Ok(())
+                Ok(true)
             }
             Ok(Swap::Conflict(read)) => {
                 let seen = self.seen(&key, *read)?;
                 self.note_session(session, seen);
-                Ok(())
+                Ok(false)
             }
-            Ok(Swap::Unknown(error)) | Err(error) => self.bear(error).await,
+            Ok(Swap::Unknown(error)) | Err(error) => self.bear(error).await.map(|()| true),
         }
     }
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 use object_store::path::Path;
 use tokio::sync::Mutex;
 
-use super::OpenSession;
+use super::{Leftover, OpenSession};
 use crate::client::{Client, Registration};
-use crate::error::Result;
 use crate::hold::{Hold, LossReason};
 use crate::keeper::{Command, Entry, Obeyed, Release, lost};
-use crate::protocol::lock::{Own, shut_the_door};
+use crate::protocol::lock::Own;
 use crate::record::{Kind, Record};
-use crate::store::{Content, Patience, Swap, Version};
+use crate::store::{Content, Version};
 use crate::wait::{Backoff, RETRYING};
 
 /// A record up to this size in bytes is kept, so that giving the lock back costs one request. A
@@ -57,10 +56,10 @@ impl Tenant {
         self.session.order(Arc::clone(self), command);
     }
 
-    /// Does it, in the session's task; whether its entry may still be on record that should not be.
-    pub(super) async fn obey(self: Arc<Self>, command: Command) -> Option<Arc<Self>> {
+    /// Does it, in the session's task; what may still be on record that should not be.
+    pub(super) async fn obey(self: Arc<Self>, command: Command) -> Option<Leftover> {
         let mut place = self.place.lock().await;
-        let leftover = match self.entry(&mut place).await {
+        let left = match self.entry(&mut place).await {
             Ok(mut entry) => match entry.obey(command).await {
                 Obeyed::Ended { off_record } => !off_record,
                 Obeyed::Renewed | Obeyed::Stands => {
@@ -74,43 +73,18 @@ impl Tenant {
                 leaving
             }
         };
-        drop(place);
-        leftover.then_some(self)
+        left.then(|| self.leftover())
     }
 
-    /// Takes its entry off the record, however long it takes: it would stay for as long as the session
-    /// is renewed, and nobody would know that it means nothing (hazard H26).
-    pub(super) async fn clear(self: Arc<Self>) {
-        let store = &self.client.store;
-        let mut backoff = Backoff::new(RETRYING, Arc::clone(store.rng()));
-        while self.session.hold.is_held() {
-            match self.try_to_clear().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::debug!(lock = %self.hold.name, %error, "a release is not confirmed yet");
-                }
-            }
-            let resume = store.clock().now().boot.plus(backoff.next());
-            store.clock().sleep_until(resume).await;
+    /// Its entry, for when nobody holds by it any more.
+    pub(crate) fn leftover(&self) -> Leftover {
+        Leftover {
+            client: Arc::clone(&self.client),
+            key: self.key.clone(),
+            hold: Arc::clone(&self.hold),
+            min_hold: self.min_hold,
+            request_timeout: self.request_timeout,
         }
-    }
-
-    async fn try_to_clear(&self) -> Result<bool> {
-        let (store, request) = (&self.client.store, self.request_timeout);
-        let (record, version) = match store.read(&self.key, request).await?.content {
-            Content::Record { record, version, .. } => (record, version),
-            Content::Absent | Content::Unreadable { .. } => return Ok(true),
-        };
-        let (id, now) = (self.hold.id, store.clock().now());
-        // An entry that stays for its minimum hold is judged by its own time.
-        if record.lease(id).is_none_or(|lease| lease.session.is_none()) {
-            return Ok(true);
-        }
-        let freed = shut_the_door(&record, id, store.nonce(), now.wall);
-        let patience = Patience { request, until: now.boot.plus(request), attempts: 1 };
-        let swapped = store.swap(&self.key, Some(&version), &freed, patience).await?;
-        Ok(matches!(swapped, Swap::Won { .. }))
     }
 
     /// The entry with its record, read again if that was not kept.

@@ -54,7 +54,7 @@ pub(crate) const ALL: &[Sabotage] = &[
                 "Ok(Written::Landed { record: Box::new(record), version, sent: self.clock().now() })",
             ),
             edit(
-                "src/keeper.rs",
+                "src/keeper/entry.rs",
                 "if self.hold.extend(decided) {",
                 "if self.hold.extend(self.store.clock().now()) {",
             ),
@@ -80,7 +80,7 @@ pub(crate) const ALL: &[Sabotage] = &[
                 "nonce: self.id.to_string().replace('-', \"\").parse().expect(\"is hexadecimal\"),",
             ),
             edit(
-                "src/keeper.rs",
+                "src/keeper/entry.rs",
                 "let (nonce, decided) = (self.store.nonce(), self.store.clock().now());",
                 "let nonce = self.own.id.to_string().replace('-', \"\").parse();
             let (nonce, decided) = (nonce.expect(\"is hexadecimal\"), self.store.clock().now());",
@@ -92,22 +92,13 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a release deletes the record",
         &[
             edit(
-                "src/keeper.rs",
+                "src/keeper/entry.rs",
                 "            let patience = self.patience(u32::MAX);\n",
-                "            if linger.is_none() {
-                self.store.delete(&self.key).await;
+                "            if matches!(how, End::Release) {
+                self.store.delete(&self.key, self.request_timeout).await;
                 return Ok(Last::Landed);
             }
             let patience = self.patience(u32::MAX);\n",
-            ),
-            edit(
-                "src/store/mod.rs",
-                "    /// Whether nothing is left to check before writing.",
-                "    pub(crate) async fn delete(&self, key: &Path) {
-        self.requests.delete(key, Duration::from_secs(5)).await;
-    }
-
-    /// Whether nothing is left to check before writing.",
             ),
         ],
     ),
@@ -115,9 +106,9 @@ pub(crate) const ALL: &[Sabotage] = &[
         "renewal-recreates",
         "a renewal that finds no record makes one",
         &[edit(
-            "src/keeper.rs",
+            "src/keeper/entry.rs",
             "                Swap::Conflict(read) => {
-                    if let Some(reason) = self.adopt(*read) {
+                    if let Some(reason) = self.adopt(*read, record.lease(self.own.id)) {
                         return Err(self.lose(reason));
                     }
                 }
@@ -126,14 +117,13 @@ pub(crate) const ALL: &[Sabotage] = &[
                     let patience = self.patience(1);
                     let made = self.store.swap(&self.key, None, &record, patience).await?;
                     if let Swap::Won { version } = made {
+                        self.own = self.own.having_written(record.lease(self.own.id));
                         (self.record, self.version) = (*record, version);
-                        self.own.renewals += 1;
-                        self.hold.extend(decided);
-                        return Ok(());
+                        return Ok(decided);
                     }
                 }
                 Swap::Conflict(read) => {
-                    if let Some(reason) = self.adopt(*read) {
+                    if let Some(reason) = self.adopt(*read, record.lease(self.own.id)) {
                         return Err(self.lose(reason));
                     }
                 }
@@ -170,10 +160,10 @@ pub(crate) const ALL: &[Sabotage] = &[
             return Ok(Release::AlreadyLost(reason));
         }
         let (done, answer) = oneshot::channel();
-        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        self.keeping.order(Command::Release { done: Some(done) });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))",
             "        let (done, answer) = oneshot::channel();
-        let _ = self.keeper.send(Command::Release { done: Some(done) });
+        self.keeping.order(Command::Release { done: Some(done) });
         let answer = answer.await.unwrap_or(Ok(Release::Unconfirmed));
         let _ = self.hold.begin_release();
         answer",
@@ -204,13 +194,12 @@ pub(crate) const ALL: &[Sabotage] = &[
         "an acquisition is given up without looking after its doubtful write",
         &[edit(
             "src/acquire/door.rs",
-            "        let Some(expected) = self.doubt.take() else {
-            return;
-        };",
+            "        let doubt = self.doubt.take();",
             "        self.doubt = None;
-        let Some(expected) = self.doubt.take() else {
+        if !self.queued {
             return;
-        };",
+        }
+        let doubt = self.doubt.take();",
         )],
     ),
     library(
@@ -232,7 +221,7 @@ pub(crate) const ALL: &[Sabotage] = &[
         "extended-without-answer",
         "a renewal without an answer extends the lease",
         &[edit(
-            "src/keeper.rs",
+            "src/keeper/entry.rs",
             "                    self.own.unresolved = true;
                     return Err(error);",
             "                    self.own.unresolved = true;
@@ -316,6 +305,149 @@ pub(crate) const ALL: &[Sabotage] = &[
             "src/protocol/fencing.rs",
             "    if marks.contains(&mark) {",
             "    if false && marks.contains(&mark) {",
+        )],
+    ),
+    library(
+        "session-not-ended",
+        "what is held under a session that has run out is taken without ending it first",
+        &[edit(
+            "src/protocol/queue.rs",
+            "Some(Standing::Open(Verdict::Expired(_))) => Err(WayIn::End(session)),",
+            "Some(Standing::Open(Verdict::Expired(_))) => Ok(None),",
+        )],
+    ),
+    library(
+        "session-changed-while-waiting",
+        "who has lost its session goes on waiting by its old ticket, and holds under a new session",
+        &[
+            edit(
+                "src/acquire/sessions.rs",
+                "        self.begin_anew();
+        Ok(())",
+                "        self.session = None;
+        Ok(())",
+            ),
+            edit(
+                "src/acquire.rs",
+                "under == Some(session.id) && session.hold.is_held()",
+                "under.is_some() && session.hold.is_held()",
+            ),
+        ],
+    ),
+    library(
+        "lease-under-session-by-time",
+        "what is held under a session is judged by the time since it was acquired",
+        &[edit(
+            "src/protocol/queue.rs",
+            "            Some(session) => match standing(session, evidence) {",
+            "            Some(session) if false => match standing(session, evidence) {",
+        ), edit(
+            "src/protocol/queue.rs",
+            "            None => match judge(lease, evidence) {",
+            "            _ => match judge(lease, evidence) {",
+        )],
+    ),
+    library(
+        "break-without-session",
+        "an operator puts out who holds under a session without ending that",
+        &[edit(
+            "src/admin.rs",
+            "                    end_session(store, session).await?;",
+            "                    let _ = (&session, end_session);",
+        )],
+    ),
+    library(
+        "session-ended-while-used",
+        "a session that the process shares is ended although something is held under it",
+        &[edit(
+            "src/session/implied.rs",
+            "            Some(open) if Arc::strong_count(open) == 1 || !open.hold.is_live() => {
+                present.take();",
+            "            Some(open) => {
+                open.hold.end(crate::hold::LossReason::SessionClosed);
+                present.take();",
+        )],
+    ),
+    library(
+        "loss-of-session-unheard",
+        "a guard does not hear that its session is lost",
+        &[edit(
+            "src/hold.rs",
+            "LeasePhase::Lost(reason) => return Some(reason.clone()),
+                LeasePhase::Released => return",
+            "LeasePhase::Lost(_) => {}
+                LeasePhase::Released => return",
+        )],
+    ),
+    library(
+        "hand-over-without-token",
+        "a release hands over without a new token",
+        &[edit(
+            "src/protocol/queue.rs",
+            "        record.token = record.token.next();\n",
+            "",
+        )],
+    ),
+    library(
+        "readers-pass-writers",
+        "readers enter past writers that wait",
+        &[edit(
+            "src/protocol/queue.rs",
+            "    for index in (0..own.unwrap_or(record.waiters.len())).rev() {",
+            "    for index in (0..own.unwrap_or(record.waiters.len())).rev() {
+        if found.kind == Kind::RwLock && want.mode == Mode::Shared {
+            break;
+        }",
+        )],
+    ),
+    library(
+        "permits-not-counted",
+        "permits are not counted",
+        &[edit(
+            "src/protocol/queue.rs",
+            "            return held <= u64::from(self.limit) && self.holders.len() < MAX_HOLDERS;",
+            "            return held > 0 && self.holders.len() < MAX_HOLDERS;",
+        )],
+    ),
+    library(
+        "writers-beside-readers",
+        "a writer enters beside readers",
+        &[edit(
+            "src/protocol/queue.rs",
+            "let all_share = beside(mode) && self.holders",
+            "let all_share = self.holders",
+        )],
+    ),
+    library(
+        "dead-waiters-kept",
+        "a waiter whose session has ended keeps its place in the queue",
+        &[edit(
+            "src/protocol/queue.rs",
+            "            Ok(None) => drop(record.waiters.remove(index)),",
+            "            Ok(None) => return WayIn::Closed { record, until: evidence.now.boot },",
+        )],
+    ),
+    library(
+        "ticket-left",
+        "who gives up leaves its ticket in the queue",
+        &[edit(
+            "src/acquire.rs",
+            "        self.doubt.is_some() || self.queued",
+            "        self.doubt.is_some()",
+        )],
+    ),
+    library(
+        "limit-under-session-ignored",
+        "what is lost to a limit of its own stays on record under its session",
+        &[edit("src/hold.rs", "self.max_hold.is_some() || self.progress_within.is_some()", "false")],
+    ),
+    library(
+        "downgrade-without-readers",
+        "a writer that becomes a reader stays a writer on record",
+        &[edit(
+            "src/protocol/lock.rs",
+            "    lease.mode = Mode::Shared;",
+            "    let _ = &mut lease.mode;",
         )],
     ),
 ];

@@ -133,6 +133,18 @@ pub(crate) fn schedule(plan: &Plan, rng: &mut SmallRng) -> Vec<Fault> {
     faults
 }
 
+/// Operators who break what is held under sessions.
+pub(crate) fn of_family(plan: &Plan, rng: &mut SmallRng) -> Vec<Fault> {
+    let most = if plan.family.is_some() { rng.one_of(&[0, 0, 1, 3]) } else { 0 };
+    let break_one = |rng: &mut SmallRng| {
+        let process = rng.below(plan.processes.len());
+        let lock = plan.first_of_family() + rng.below(plan.members().len());
+        let what = What::Break { process, lock, force: rng.chance(40) };
+        Fault { when: When::At(rng.up_to(plan.length)), what }
+    };
+    (0..most).map(|_| break_one(rng)).collect()
+}
+
 fn draw(plan: &Plan, rng: &mut SmallRng) -> Fault {
     let process = rng.below(plan.processes.len());
     let at = rng.up_to(plan.length);

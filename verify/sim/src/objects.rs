@@ -64,10 +64,11 @@ impl Operation {
         }
     }
 
-    /// Whether it is about the record of a lock or of work that is run once, or about the table.
+    /// Whether it is about a record, or about the table.
     pub(crate) fn is_of_interest(&self) -> bool {
         let key = self.key();
-        key.ends_with(".lock") || key.ends_with(".once") || key == Plan::TABLE
+        let is_record = [".lock", ".once", ".session"].into_iter().any(|kind| key.ends_with(kind));
+        is_record || key == Plan::TABLE
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use leaselock::record::Kind;
 use rand::rngs::SmallRng;
 
 use crate::Options;
@@ -16,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) locks: usize,
     /// Work that is run once, besides.
     pub(crate) once: Option<OncePlan>,
+    /// Queues, readers and writers, a semaphore and sessions, besides.
+    pub(crate) family: Option<FamilyPlan>,
     /// Whether holders write a table that is fenced.
     pub(crate) table: bool,
     /// The TTL that times are compared with.
@@ -34,6 +37,28 @@ pub(crate) struct Plan {
 pub(crate) struct OncePlan {
     /// For how long its results are kept.
     pub(crate) retention: Option<Duration>,
+}
+
+/// What is held under sessions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FamilyPlan {
+    /// How many permits its semaphore begins with.
+    pub(crate) permits: u32,
+    /// In a hundred, how many acquisitions are several under a session of their own.
+    pub(crate) sessions: u32,
+}
+
+/// One of what is held under sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Member {
+    /// A lock that most wait for in a queue.
+    Queue,
+    /// A lock that nobody queues for.
+    Shelf,
+    /// A lock for readers and writers.
+    Rows,
+    /// A semaphore.
+    Permits,
 }
 
 /// One process.
@@ -132,6 +157,7 @@ impl Plan {
             seed,
             locks: if rng.chance(80) { 1 } else { 2 },
             once: once(&mut stream(seed, &[8]), ttl),
+            family: family(&mut stream(seed, &[10])),
             table: stream(seed, &[9]).chance(30),
             ttl,
             processes,
@@ -142,6 +168,7 @@ impl Plan {
             faults: Vec::new(),
         };
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
+        plan.faults.extend(faults::of_family(&plan, &mut stream(seed, &[11])));
         plan
     }
 
@@ -161,14 +188,32 @@ impl Plan {
     /// What is run once is called.
     pub(crate) const ONCE: &'static str = "delta";
 
-    /// Locks, and what is run once.
+    /// Everything that is contended for.
     pub(crate) fn keys(&self) -> usize {
+        self.first_of_family() + self.members().len()
+    }
+
+    /// What is held under sessions, in the order in which whoever wants several asks for them.
+    pub(crate) fn members(&self) -> &'static [Member] {
+        if self.family.is_some() { &Member::ALL } else { &[] }
+    }
+
+    /// The number of the first of them, among everything that is contended for.
+    pub(crate) fn first_of_family(&self) -> usize {
         self.locks + usize::from(self.once.is_some())
     }
 
     /// What a lock is called.
     pub(crate) fn name(lock: usize) -> &'static str {
         ["alpha", "beta/gamma"][lock]
+    }
+
+    /// What is called like this that has the number `which` and can be broken.
+    pub(crate) fn name_of(&self, which: usize) -> &'static str {
+        match self.members().get(which.wrapping_sub(self.first_of_family())) {
+            Some(member) => member.name(),
+            None => Self::name(which),
+        }
     }
 
     /// The longest that a lease can last on anybody's clock.
@@ -185,6 +230,27 @@ impl Plan {
     pub(crate) fn by_the_slowest(&self, time: Duration) -> Duration {
         let slowest = self.processes.iter().map(|process| process.rate).min().unwrap_or(1_000_000);
         time.mul_f64(1_000_000.0 / slowest as f64)
+    }
+}
+
+impl Member {
+    pub(crate) const ALL: [Self; 4] = [Self::Queue, Self::Shelf, Self::Rows, Self::Permits];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "desk/queue",
+            Self::Shelf => "desk/shelf",
+            Self::Rows => "rows",
+            Self::Permits => "permits",
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Queue | Self::Shelf => Kind::Lock,
+            Self::Rows => Kind::RwLock,
+            Self::Permits => Kind::Semaphore,
+        }
     }
 }
 
@@ -206,6 +272,12 @@ fn once(rng: &mut SmallRng, ttl: Duration) -> Option<OncePlan> {
     // As a record carries it.
     let whole = |time: Duration| Duration::from_millis(time.as_millis() as u64);
     rng.chance(25).then_some(OncePlan { retention: retention.map(whole) })
+}
+
+/// From numbers of its own, too.
+fn family(rng: &mut SmallRng) -> Option<FamilyPlan> {
+    let plan = FamilyPlan { permits: rng.one_of(&[2, 3]), sessions: rng.one_of(&[0, 20, 50]) };
+    rng.chance(25).then_some(plan)
 }
 
 struct Rates {

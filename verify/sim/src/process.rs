@@ -9,6 +9,7 @@ use leaselock::{Runtime as LibraryRuntime, Store};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::SimClock;
+use crate::plan::Plan;
 use crate::rng::number;
 use crate::store::SimStore;
 use crate::world::{Shared, lock};
@@ -19,6 +20,8 @@ pub(crate) struct Process {
     runtime: Runtime,
     idle: Arc<Idle>,
     pub(crate) stores: Vec<Store>,
+    /// The operator's.
+    operator: Option<Store>,
     pub(crate) clock: SimClock,
     pub(crate) incarnation: u32,
 }
@@ -47,20 +50,35 @@ impl Process {
             .build()
             .expect("a runtime without drivers needs nothing from the system");
         let clock = SimClock { world: Arc::clone(world), process };
-        let stores = (0..plan.processes[process].handles)
-            .map(|handle| {
-                let objects = SimStore { world: Arc::clone(world), process, incarnation };
-                let numbers = [6, process as u64, incarnation.into(), handle as u64];
-                let opening = Store::from_object_store(Arc::new(objects))
-                    .clock(clock.shared())
-                    .seed(number(plan.seed, &numbers))
-                    .check_preconditions(plan.store.checked)
-                    .runtime(LibraryRuntime::Current)
-                    .open();
-                runtime.block_on(opening).expect("opening sends nothing and has valid options")
-            })
-            .collect();
-        Self { runtime, idle, stores, clock, incarnation }
+        let handles = plan.processes[process].handles;
+        let mut started =
+            Self { runtime, idle, stores: Vec::new(), operator: None, clock, incarnation };
+        started.stores = (0..handles).map(|handle| started.open(&plan, handle, false)).collect();
+        started
+    }
+
+    /// The store as an operator opens it, whose writes can be told from everybody else's.
+    pub(crate) fn operator(&mut self) -> Store {
+        if let Some(store) = &self.operator {
+            return store.clone();
+        }
+        let plan = Arc::clone(&lock(&self.clock.world).plan);
+        let store = self.open(&plan, self.stores.len(), true);
+        self.operator.insert(store).clone()
+    }
+
+    fn open(&self, plan: &Plan, handle: usize, operator: bool) -> Store {
+        let (process, incarnation) = (self.clock.process, self.incarnation);
+        let world = Arc::clone(&self.clock.world);
+        let objects = SimStore { world, process, incarnation, operator };
+        let numbers = [6, process as u64, incarnation.into(), handle as u64];
+        let opening = Store::from_object_store(Arc::new(objects))
+            .clock(self.clock.shared())
+            .seed(number(plan.seed, &numbers))
+            .check_preconditions(plan.store.checked)
+            .runtime(LibraryRuntime::Current)
+            .open();
+        self.runtime.block_on(opening).expect("opening sends nothing and has valid options")
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -3,9 +3,11 @@
 //! guards say, and the true time.
 
 mod calls;
+mod family;
 mod guards;
 mod landing;
 mod once;
+mod queue;
 mod record;
 mod table;
 
@@ -14,18 +16,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leaselock::record::{Kind, Record};
-use leaselock::{HolderId, LeaseStatus, LeaseWatch};
+use leaselock::{HolderId, LeaseStatus};
 
 use crate::Options;
 use crate::clock::{Dial, Time};
 use crate::counts::Counts;
 use crate::objects::Operation;
 use crate::plan::Plan;
+use family::Sessions;
 use once::Results;
+use queue::Queue;
 use record::Recording;
 use table::Table;
 
 pub(crate) use calls::{Mode, Outcome};
+pub(crate) use family::Claim;
+pub(crate) use guards::Ear;
+pub(crate) use landing::Writer;
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -49,8 +56,9 @@ impl std::fmt::Display for Violation {
 pub(crate) enum Check {
     /// Nobody may have left this acquisition's entry behind.
     Orphan { lock: usize, id: HolderId },
-    /// Somebody must have followed on this entry of a holder who died.
-    Successor { lock: usize, id: HolderId, renewals: u64, died: Time },
+    /// Somebody must have followed on this entry of a holder who died: whose call is `waiter`, where
+    /// there is a queue.
+    Successor { lock: usize, id: HolderId, renewals: u64, died: Time, waiter: Option<usize> },
 }
 
 #[derive(Debug)]
@@ -68,9 +76,10 @@ pub(crate) struct Referee {
     users: usize,
     store_clock: Dial,
     table: Table,
+    sessions: Sessions,
 }
 
-/// One lock, or the work that is run once.
+/// Whatever is contended for: a lock, or the work that is run once.
 #[derive(Debug)]
 struct LockCase {
     kind: Kind,
@@ -83,8 +92,11 @@ struct LockCase {
     deleted: Option<Time>,
     recording: Recording,
     results: Results,
-    /// A deletion or a break of a held record: the history need not be one of a lock.
+    /// A deletion or a break of a held record, or a lock that several may hold: the history need not
+    /// be one of a lock.
     tainted: bool,
+    /// Of what is held under sessions.
+    queue: Option<Queue>,
 }
 
 /// One acquisition, as the store has seen it.
@@ -94,6 +106,8 @@ struct Tenancy {
     left: Option<Time>,
     call: Option<usize>,
     token: u64,
+    /// Under which it is held, if it is.
+    session: Option<HolderId>,
     /// Since when its holder may be wrong without blame: its lease was broken, or its record
     /// deleted.
     excused: Option<Time>,
@@ -107,7 +121,7 @@ struct GuardCase {
     user: usize,
     id: HolderId,
     ttl: Duration,
-    watch: LeaseWatch,
+    ear: Ear,
     status: LeaseStatus,
     /// Nobody asks it any more.
     over: bool,
@@ -116,6 +130,10 @@ struct GuardCase {
     /// Its holder has begun to give it back.
     releasing: bool,
     looked: usize,
+    /// How much of it its holder believes to have.
+    claim: Claim,
+    /// Its holder waits for an answer about it.
+    busy: bool,
 }
 
 /// One call that wants a lock.
@@ -145,6 +163,7 @@ impl Referee {
         let locks = (0..plan.locks)
             .map(|number| LockCase::new(Kind::Lock, format!("{}.lock", Plan::name(number))))
             .chain(plan.once.map(|_| LockCase::new(Kind::Once, format!("{}.once", Plan::ONCE))))
+            .chain(plan.members().iter().map(|member| LockCase::of_family(*member)))
             .collect();
         Self {
             locks,
@@ -159,6 +178,7 @@ impl Referee {
             users: 0,
             store_clock: plan.store.dial(),
             table: Table::default(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -255,15 +275,20 @@ impl LockCase {
             recording: Recording::default(),
             results: Results::default(),
             tainted: false,
+            queue: None,
         }
     }
 }
 
 /// A record in a few words.
 pub(crate) fn summary(body: &Bytes) -> String {
-    match Record::decode(body).or_else(|_| Record::decode_of(Kind::Once, body)) {
-        Err(_) => format!("{} bytes", body.len()),
-        Ok(record) => match (record.holders.first(), &record.done) {
+    let kinds = [Kind::Lock, Kind::Once, Kind::Session];
+    match kinds.into_iter().find_map(|kind| Record::decode_of(kind, body).ok()) {
+        None => format!("{} bytes", body.len()),
+        Some(record) if record.holders.len() > 1 || !record.waiters.is_empty() => {
+            queue::summary(&record)
+        }
+        Some(record) => match (record.holders.first(), &record.done) {
             (None, Some(done)) => {
                 format!("done, {} of token {}", done.result.to_json(), done.token)
             }

@@ -120,7 +120,19 @@ impl Sim<'_> {
             Event::End => lock(&self.world).expect_the_end(),
         }
         self.bury();
+        self.ask();
         true
+    }
+
+    /// Asks the guards under sessions, if something has happened that may matter to one. They look at
+    /// their clocks then, so nobody may have the world.
+    fn ask(&self) {
+        let asked = lock(&self.world).guards_to_ask();
+        if asked.is_empty() {
+            return;
+        }
+        let heard = asked.iter().map(|(number, watch)| (*number, watch.status())).collect();
+        lock(&self.world).hear(heard);
     }
 
     fn start(&mut self, process: usize) {
@@ -175,9 +187,11 @@ impl Sim<'_> {
                 lock(&self.world).begin_weather(process, length, weather);
             }
             What::Break { process, lock: which, force } => {
-                let Some(running) = &self.processes[process] else { return };
-                let (store, clock) = (running.stores[0].clone(), running.clock.clone());
-                running.spawn(break_lease(store, clock, which, force));
+                let Some(running) = &mut self.processes[process] else { return };
+                let of_family = which >= self.plan.first_of_family();
+                let store = if of_family { running.operator() } else { running.stores[0].clone() };
+                let (name, clock) = (self.plan.name_of(which), running.clock.clone());
+                running.spawn(break_lease(store, clock, name, force));
                 self.step(process);
             }
             What::ShutDown { process, restart } => {

@@ -21,6 +21,8 @@ pub(crate) struct SimStore {
     pub(crate) world: Shared,
     pub(crate) process: usize,
     pub(crate) incarnation: u32,
+    /// Whether an operator goes this way, who is there to break leases.
+    pub(crate) operator: bool,
 }
 
 impl fmt::Debug for SimStore {
@@ -37,7 +39,8 @@ impl fmt::Display for SimStore {
 
 impl SimStore {
     async fn ask(&self, operation: Operation) -> Result<Answer> {
-        let answer = lock(&self.world).send(self.process, self.incarnation, operation);
+        let answer =
+            lock(&self.world).send(self.process, self.incarnation, self.operator, operation);
         match answer.await {
             Ok(reply) => reply,
             // No answer will ever come, and a connection may hang for ever.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use leaselock::{ErrorKind, HolderId, LeaseStatus, LeaseWatch, LossReason, Release};
+use leaselock::{ErrorKind, HolderId, LeaseStatus, LossReason, Release};
 
 use crate::clock::Time;
 use crate::events::Event;
 use crate::plan::Plan;
-use crate::referee::{Check, Outcome};
+use crate::referee::{Check, Ear, Outcome};
 use crate::trace::Kind;
 use crate::world::World;
 
@@ -39,11 +39,11 @@ impl World {
         id: HolderId,
         token: u64,
         ttl: Duration,
-        watch: LeaseWatch,
+        ear: Ear,
         status: LeaseStatus,
     ) -> usize {
         let (now, machines) = (self.now, &self.machines);
-        self.referee.guard_begins(now, call, id, token, ttl, watch, status, machines)
+        self.referee.guard_begins(now, call, id, token, ttl, ear, status, machines)
     }
 
     pub(crate) fn guard_looked(&mut self, guard: usize, held: bool) {

@@ -12,6 +12,7 @@ use crate::faults::{Failure, Fault, Weather, What, When};
 use crate::machine::State;
 use crate::objects::{Answer, Operation, Reply, failure};
 use crate::plan::Plan;
+use crate::referee::Writer;
 use crate::rng::{Draw, stream};
 use crate::route::{Back, Route, plain};
 use crate::trace::Kind;
@@ -27,6 +28,7 @@ pub(crate) const RECOVERY: Duration = Duration::from_secs(8);
 pub(crate) struct Request {
     process: usize,
     incarnation: u32,
+    operator: bool,
     operation: Operation,
     /// How many of its kind the process had sent before.
     nth: u64,
@@ -43,6 +45,7 @@ impl World {
         &mut self,
         process: usize,
         incarnation: u32,
+        operator: bool,
         operation: Operation,
     ) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
@@ -65,6 +68,7 @@ impl World {
         let request = Request {
             process,
             incarnation,
+            operator,
             operation,
             nth,
             sent: self.now,
@@ -168,9 +172,12 @@ impl World {
             if key == Plan::TABLE {
                 self.referee.table_written(self.now, process, body, attributes);
             }
-            self.landed(process, nth, &key, before.as_ref(), body);
+            let operator = self.requests[&number].operator;
+            self.landed((process, operator), nth, &key, before.as_ref(), body);
         }
-        if let (Operation::Delete { .. }, true) = (&operation, operation.is_of_interest()) {
+        if let (Operation::Delete { key }, true) = (&operation, operation.is_of_interest())
+            && !self.referee.session_deleted(self.now, process, key.as_ref())
+        {
             self.referee.violate(self.now, "the protocol never deletes a record", || {
                 format!("p{process} sent a deletion of {}", operation.key())
             });
@@ -199,13 +206,14 @@ impl World {
     /// A write of a lock has landed.
     fn landed(
         &mut self,
-        process: usize,
+        (process, operator): (usize, bool),
         nth: u64,
         key: &str,
         before: Option<&Bytes>,
         body: &Bytes,
     ) {
-        self.referee.landed(self.now, process, key, before, body, &self.machines, &mut self.events);
+        let writer = Writer { process, operator };
+        self.referee.landed(self.now, writer, key, before, body, &self.machines, &mut self.events);
         self.counts.merge(self.referee.take_counts());
         let plan = Arc::clone(&self.plan);
         for (number, Fault { when, .. }) in plan.faults.iter().enumerate() {

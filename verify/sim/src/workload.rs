@@ -1,6 +1,7 @@
 //! What users do with locks: wait, hold, renew, release, drop, give up. They tell the referee what
 //! they see, and nothing else.
 
+mod family;
 mod once;
 mod table;
 
@@ -19,7 +20,7 @@ use rand::rngs::SmallRng;
 
 use crate::clock::SimClock;
 use crate::plan::{Habits, Plan};
-use crate::referee::{Mode, Outcome};
+use crate::referee::{Ear, Mode, Outcome};
 use crate::rng::{Draw, stream};
 use crate::trace::Kind;
 use crate::world::{World, lock};
@@ -35,6 +36,8 @@ pub(crate) struct User {
     rng: SmallRng,
     /// A claim that is written later, perhaps when others hold the lock.
     paused: Option<Claimed>,
+    /// How many permits the semaphore has, as far as is known.
+    permits: u32,
 }
 
 impl User {
@@ -45,7 +48,8 @@ impl User {
         };
         let process = clock.process;
         let rng = stream(plan.seed, &[7, process as u64, incarnation.into(), which]);
-        Self { store, clock, plan, process, incarnation, number, rng, paused: None }
+        let permits = plan.family.map_or(1, |family| family.permits);
+        Self { store, clock, plan, process, incarnation, number, rng, paused: None, permits }
     }
 
     /// Uses locks until faults end, and then each of them once more.
@@ -66,12 +70,16 @@ impl User {
             if self.plan.once.is_some() && !self.is_shut_down() {
                 self.last_run().await;
             }
+            self.last_of_family().await;
         }
         let process = self.process;
         self.tell(|world| world.user_is_done(process));
     }
 
     async fn round(&mut self) {
+        if self.plan.family.is_some() && self.rng.chance(70) {
+            return self.family_round().await;
+        }
         if self.plan.once.is_some() && self.rng.chance(50) {
             return self.once_round().await;
         }
@@ -184,7 +192,7 @@ impl User {
         let (process, user) = (self.process, self.number);
         self.tell(|world| {
             world.note(Some(process), Kind::Holding, || format!("u{user} holds, token {token}"));
-            world.guard_begins(call, id, token, ttl, watch, status)
+            world.guard_begins(call, id, token, ttl, Ear::Told(watch), status)
         })
     }
 
@@ -444,8 +452,8 @@ struct Held {
 }
 
 /// An operator ends somebody's lease.
-pub(crate) async fn break_lease(store: Store, clock: SimClock, which: usize, force: bool) {
-    let lock_ = store.lock(Plan::name(which));
+pub(crate) async fn break_lease(store: Store, clock: SimClock, name: &str, force: bool) {
+    let lock_ = store.lock(name);
     let order = if force {
         Break::force()
     } else {

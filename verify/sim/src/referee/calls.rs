@@ -2,6 +2,7 @@
 
 use leaselock::{ErrorKind, HolderId};
 
+use super::landing::call_of;
 use super::record::Seen;
 use super::{CallCase, CallState, Check, Referee};
 use crate::clock::Time;
@@ -91,7 +92,11 @@ impl Referee {
             ErrorKind::ShutDown => shut_down,
             ErrorKind::Unconfirmed => what == "a recording" || what == "the table",
             ErrorKind::Fenced { .. } | ErrorKind::Conflict => what == "the table",
-            ErrorKind::TokenMismatch | ErrorKind::NotHeld => what == "a break",
+            ErrorKind::TokenMismatch => what == "a break",
+            ErrorKind::NotHeld => what == "a break" || what == "a resize",
+            ErrorKind::LimitMismatch { .. } => {
+                what == "a call that wants a lock" || what == "a resize"
+            }
             _ => false,
         };
         if !explained {
@@ -133,16 +138,26 @@ impl Referee {
             let Some(lease) = case.record.as_ref().and_then(|record| record.holders.first()) else {
                 continue;
             };
+            // In a queue, the first of those who live sees to it that its turn comes.
+            let first = case.record.as_ref().and_then(|record| record.waiters.first());
+            let waiter = first.and_then(|ticket| call_of(&ticket.owner));
+            if case.queue.is_some()
+                && waiter.is_none_or(|waiter| self.calls[waiter].process == process)
+            {
+                continue;
+            }
+            // A session may have been renewed since it was looked at, and then has to be watched anew.
+            let looks = if lease.session.is_some() { 2.0 } else { 1.0 };
             let call = case.tenancies.get(&lease.id).and_then(|tenancy| tenancy.call);
             if call.is_none_or(|call| self.calls[call].process != process) {
                 continue;
             }
-            let wait = lease.ttl.mul_f64(1.02).as_secs_f64() + 0.05;
+            let wait = (lease.ttl.mul_f64(1.02).as_secs_f64() + 0.05) * looks;
             // A poll comes every 3 s at least; and a little for timers that are late.
             let bound = (wait + 3.0 + 0.1) * self.slow_second;
             let at = now + std::time::Duration::from_secs_f64(bound) + self.round_trip * 4;
             let (id, renewals) = (lease.id, lease.renewals);
-            let check = Check::Successor { lock: number, id, renewals, died: now };
+            let check = Check::Successor { lock: number, id, renewals, died: now, waiter };
             events.add(at, Event::Check(check));
         }
     }
@@ -156,8 +171,8 @@ impl Referee {
     ) {
         match check {
             Check::Orphan { lock, id } => self.check_orphan(now, lock, id, machines, events),
-            Check::Successor { lock, id, renewals, died } => {
-                self.check_successor(now, lock, id, renewals, died, machines);
+            Check::Successor { lock, id, renewals, died, waiter } => {
+                self.check_successor(now, lock, id, renewals, (died, waiter), machines);
             }
         }
     }
@@ -168,13 +183,15 @@ impl Referee {
         lock: usize,
         id: HolderId,
         renewals: u64,
-        died: Time,
+        (died, waiter): (Time, Option<usize>),
         machines: &[Machine],
     ) {
         let there = self.locks[lock].record.as_ref().and_then(|record| record.lease(id));
+        let only = waiter.map(|waiter| &self.calls[waiter]);
         let waiter = self.calls.iter().find(|call| {
             let machine = &machines[call.process];
             call.lock == lock
+                && only.is_none_or(|only| std::ptr::eq(only, *call))
                 && call.mode == Mode::Forever
                 && call.state == CallState::Pending
                 && call.began < died
@@ -198,9 +215,12 @@ impl Referee {
 
     /// Looks later whether an acquisition that nobody has is still on record.
     pub(super) fn watch_orphan(&self, now: Time, lock: usize, id: HolderId, events: &mut Events) {
-        let grace = std::time::Duration::from_secs_f64(4.0 * self.slow_second);
-        let at = now + grace + self.round_trip * 8;
-        events.add(at, Event::Check(Check::Orphan { lock, id }));
+        events.add(now + self.grace(), Event::Check(Check::Orphan { lock, id }));
+    }
+
+    /// In which time whatever has been given up has left the record.
+    fn grace(&self) -> std::time::Duration {
+        std::time::Duration::from_secs_f64(4.0 * self.slow_second) + self.round_trip * 8
     }
 
     /// Whose call was told that it has not acquired the lock, or is still waiting for it, must not
@@ -214,24 +234,44 @@ impl Referee {
         events: &mut Events,
     ) {
         let case = &self.locks[lock];
-        let Some(lease) = case.record.as_ref().and_then(|record| record.lease(id)) else { return };
-        let Some(tenancy) = case.tenancies.get(&id) else { return };
-        let Some(call) = tenancy.call.map(|call| &self.calls[call]) else { return };
+        let Some(record) = &case.record else { return };
+        let (ttl, lingers, landed, call) = match (record.lease(id), record.ticket(id)) {
+            (Some(lease), _) => {
+                let Some(tenancy) = case.tenancies.get(&id) else { return };
+                (lease.ttl, lease.released_at.is_some(), tenancy.landed, tenancy.call)
+            }
+            (None, Some(ticket)) => {
+                let Some((seen, call)) = case.queue.as_ref().and_then(|queue| queue.ticket(id))
+                else {
+                    return;
+                };
+                (ticket.ttl, false, seen, call)
+            }
+            (None, None) => return,
+        };
+        let waits = record.lease(id).is_none();
+        let Some(call) = call.map(|call| &self.calls[call]) else { return };
         let machine = &machines[call.process];
         let gone = machine.incarnation != call.incarnation || machine.state == State::Dead;
-        if lease.released_at.is_some() || gone {
+        if lingers || gone {
             return;
         }
         let since = match call.state {
             CallState::Acquired(acquired) if acquired == id => return,
-            CallState::GivenUp(at) => at.max(tenancy.landed),
-            CallState::Acquired(_) | CallState::Pending => tenancy.landed,
+            CallState::GivenUp(at) => at.max(landed),
+            CallState::Pending if waits => return,
+            CallState::Acquired(_) | CallState::Pending => landed,
             CallState::Dead => return,
         };
+        if now < since + self.grace() {
+            // Of a ticket that has become an entry since, or of a call that has ended since: another
+            // look comes.
+            return;
+        }
         let troubled = machine.troubled.max(machine.disturbed.unwrap_or_default());
         // Undoing goes on for 0.9 of the lease at least, by a clock that may be fast and with pauses
         // between attempts, and then leaves it to expire.
-        let patience = lease.ttl.mul_f64(0.7);
+        let patience = ttl.mul_f64(0.7);
         let unending = matches!(call.state, CallState::GivenUp(at) if troubled > at + patience);
         if call.limited || unending {
             return;
@@ -255,9 +295,12 @@ impl Referee {
 
     fn on_record_of(&self, call: usize) -> Vec<HolderId> {
         let case = &self.locks[self.calls[call].lock];
-        let present = case.record.iter().flat_map(|record| &record.holders).map(|lease| lease.id);
-        present
-            .filter(|id| case.tenancies.get(id).is_some_and(|tenancy| tenancy.call == Some(call)))
-            .collect()
+        let Some(record) = &case.record else { return Vec::new() };
+        let holders = record.holders.iter().map(|lease| lease.id);
+        let is_its = |id: &HolderId| {
+            case.tenancies.get(id).is_some_and(|tenancy| tenancy.call == Some(call))
+        };
+        let waiters = record.waiters.iter().filter(|ticket| call_of(&ticket.owner) == Some(call));
+        holders.filter(is_its).chain(waiters.map(|ticket| ticket.id)).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Guards: who may trust which, and when.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -8,13 +9,22 @@ use leaselock::clock::Wall;
 use leaselock::{HolderId, LeasePhase, LeaseStatus, LeaseWatch, LossReason, Release};
 
 use super::record::Seen;
-use super::{CallState, GuardCase, Referee};
+use super::{CallState, Claim, GuardCase, Referee};
 use crate::clock::Time;
 use crate::machine::{Machine, State};
 
 /// How long a keeper may take to notice that a clock jumped or its process was stopped: it looks
 /// every second.
-const NOTICING: Duration = Duration::from_millis(1200);
+pub(super) const NOTICING: Duration = Duration::from_millis(1200);
+
+/// How the referee hears how a guard's lease stands.
+#[derive(Debug)]
+pub(crate) enum Ear {
+    /// The guard's keeper tells.
+    Told(LeaseWatch),
+    /// A guard under a session has none, so it is asked: as it may be by anybody at any time.
+    Asks(Arc<LeaseWatch>),
+}
 
 impl Referee {
     /// A call has been given a guard.
@@ -26,7 +36,7 @@ impl Referee {
         id: HolderId,
         token: u64,
         ttl: Duration,
-        watch: LeaseWatch,
+        ear: Ear,
         status: LeaseStatus,
         machines: &[Machine],
     ) -> usize {
@@ -48,12 +58,14 @@ impl Referee {
             user,
             id,
             ttl,
-            watch,
+            ear,
             status,
             over: false,
             denied: false,
             releasing: false,
             looked,
+            claim: Claim::ALONE,
+            busy: false,
         });
         self.check_trust(now, lock, machines);
         self.guards.len() - 1
@@ -181,6 +193,9 @@ impl Referee {
 
     /// At most one guard of a lock may be trusted, and only one whose acquisition is on record.
     pub(super) fn check_trust(&mut self, now: Time, lock: usize, machines: &[Machine]) {
+        if self.locks[lock].queue.is_some() {
+            return self.sessions.ask();
+        }
         let mut trusted = None;
         for number in 0..self.guards.len() {
             if self.guards[number].lock != lock || self.guards[number].over {
@@ -251,7 +266,7 @@ impl Referee {
         let word = format!("{reason:?}");
         let word = word.split([' ', '{']).next().unwrap_or_default();
         let justified = match reason {
-            LossReason::TakenOver { .. } => left,
+            LossReason::TakenOver { .. } => left || self.is_session_over(tenancy),
             LossReason::Broken { .. } => tenancy.is_some_and(|tenancy| tenancy.excused.is_some()),
             LossReason::RecordDeleted => case.deleted.is_some(),
             LossReason::Cloned | LossReason::RecordUnreadable | LossReason::KeeperStopped => false,
@@ -276,12 +291,13 @@ impl Referee {
 
     /// Hears how a guard's lease stands, without asking the guard: that would make it look at its
     /// clocks.
-    fn refresh(&mut self, now: Time, number: usize) {
+    pub(super) fn refresh(&mut self, now: Time, number: usize) {
         let guard = &mut self.guards[number];
+        let Ear::Told(watch) = &mut guard.ear else { return };
         let was_live = is_live(&guard.status);
         let mut revived = None;
         loop {
-            let changed = tokio::task::unconstrained(guard.watch.changed());
+            let changed = tokio::task::unconstrained(watch.changed());
             let changed = pin!(changed);
             match changed.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(status) => {
@@ -301,12 +317,12 @@ impl Referee {
     }
 }
 
-fn is_live(status: &LeaseStatus) -> bool {
+pub(super) fn is_live(status: &LeaseStatus) -> bool {
     matches!(status.phase, LeasePhase::Held | LeasePhase::AtRisk)
 }
 
 /// Whether the guard would say held to a process that runs, by the process's own clocks.
-fn trusts(guard: &GuardCase, now: Time, machines: &[Machine]) -> bool {
+pub(super) fn trusts(guard: &GuardCase, now: Time, machines: &[Machine]) -> bool {
     let machine = &machines[guard.process];
     let moment = machine.dial.moment(now);
     machine.state == State::Running

@@ -1,27 +1,39 @@
 //! Writes that land: what may become of a record.
 
 use bytes::Bytes;
-use leaselock::record::{Ended, Record};
+use leaselock::Owner;
+use leaselock::record::{Ended, Kind, Lease, Record};
 
 use super::{Referee, Tenancy};
 use crate::clock::Time;
 use crate::events::Events;
 use crate::machine::Machine;
 
+/// Who has written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writer {
+    pub(crate) process: usize,
+    /// An operator, who breaks leases.
+    pub(crate) operator: bool,
+}
+
 impl Referee {
-    /// A write of a lock has landed.
+    /// A write of a record has landed.
     #[allow(clippy::too_many_arguments, reason = "what is known of a write")]
     pub(crate) fn landed(
         &mut self,
         now: Time,
-        process: usize,
+        writer: Writer,
         key: &str,
         before: Option<&Bytes>,
         body: &Bytes,
         machines: &[Machine],
         events: &mut Events,
     ) {
-        let Some(lock) = self.lock_of(key) else { return };
+        let process = writer.process;
+        let Some(lock) = self.lock_of(key) else {
+            return self.session_landed(now, writer, key, body);
+        };
         let record = match Record::decode_of(self.locks[lock].kind, body) {
             Ok(record) => record,
             Err(fault) => {
@@ -33,7 +45,11 @@ impl Referee {
         if before.is_some() != self.locks[lock].record.is_some() {
             self.violate(now, "the referee knows what is there", || key.to_owned());
         }
-        if record.holders.len() > 1 {
+        if record.kind != self.locks[lock].kind {
+            let kinds = (self.locks[lock].kind, record.kind);
+            self.violate(now, "a name has one kind", || format!("p{process}: {kinds:?}"));
+        }
+        if record.holders.len() > 1 && matches!(record.kind, Kind::Lock | Kind::Once) {
             self.violate(now, "one owner on record", || super::summary(body));
         }
         if record.token.get() < self.locks[lock].highest {
@@ -43,11 +59,12 @@ impl Referee {
             });
         }
         self.judge_results(now, lock, process, &record);
+        self.judge_queue(now, lock, writer, &record, events);
         let entered = self.admit(now, lock, process, &record, events);
         self.retire(now, lock, &record);
         self.locks[lock].record = Some(record);
         self.check_trust(now, lock, machines);
-        if entered {
+        if entered && self.locks[lock].queue.is_none() {
             self.check_told(now, lock, machines);
         }
     }
@@ -61,10 +78,22 @@ impl Referee {
         record: &Record,
         events: &mut Events,
     ) -> bool {
-        let Some(lease) = record.holders.first() else {
-            self.locks[lock].highest = self.locks[lock].highest.max(record.token.get());
-            return false;
-        };
+        let mut entered = false;
+        for lease in &record.holders {
+            entered |= self.admit_one(now, lock, process, lease, events);
+        }
+        self.locks[lock].highest = self.locks[lock].highest.max(record.token.get());
+        entered
+    }
+
+    fn admit_one(
+        &mut self,
+        now: Time,
+        lock: usize,
+        process: usize,
+        lease: &Lease,
+        events: &mut Events,
+    ) -> bool {
         let (id, token) = (lease.id, lease.token.get());
         // Who finds nothing where its create may still be on the way cannot tell that it had landed,
         // had been put out, and that the record was then deleted. It enters with a new token.
@@ -89,10 +118,12 @@ impl Referee {
                 format!("p{process} entered with {token} after {highest}")
             });
         }
-        let call = lease.owner.label.strip_prefix('c').and_then(|number| number.parse().ok());
+        let (call, session) = (call_of(&lease.owner), lease.session);
+        let excused = session.and_then(|session| self.sessions.broken(session));
         let case = &mut self.locks[lock];
-        case.highest = highest.max(token).max(record.token.get());
-        let tenancy = Tenancy { landed: now, left: None, call, excused: None, token };
+        case.highest = highest.max(token);
+        case.tainted |= excused.is_some();
+        let tenancy = Tenancy { landed: now, left: None, call, excused, token, session };
         case.tenancies.insert(id, tenancy);
         self.counts.add("acquisitions on record");
         self.watch_orphan(now, lock, id, events);
@@ -118,4 +149,9 @@ impl Referee {
             self.counts.add(&format!("tenures ended: {word}"));
         }
     }
+}
+
+/// The call whose acquisition this is.
+pub(super) fn call_of(owner: &Owner) -> Option<usize> {
+    owner.label.strip_prefix('c').and_then(|number| number.parse().ok())
 }
