@@ -10,6 +10,7 @@ use crate::config::{
 use crate::family::{Family, FamilySabotage, Member};
 use crate::fence::{FenceSabotage, Fenced};
 use crate::gathering::{Gathered, GatheringSabotage};
+use crate::quorum::{Quorum, QuorumSabotage};
 
 /// A world that holds, with the number of its states.
 #[derive(Debug)]
@@ -167,15 +168,15 @@ pub(crate) fn families() -> Vec<Entry<Family>> {
             calm(table(&[SLOW_ONE, FAST_READER, FAST_READER])),
         ),
         quick("family: permits", 471_196, calm(two_permits(&[SLOW_PAIR, FAST_ONE, FAST_ONE]))),
-        deep("family: more faults", 0, Family { slow_renewals: 2, faults: 2, ..two() }),
-        deep("family: twice, a fault", 0, twice(Family { tick: LASTS_ONE, ..two() })),
-        deep("family: three, a slow renewal", 0, Family { slow_renewals: 1, ..three() }),
-        deep("family: three, a fault", 0, Family { faults: 1, ..three() }),
+        deep("family: more faults", 1_197_537, Family { slow_renewals: 2, faults: 2, ..two() }),
+        deep("family: twice, a fault", 2_723_939, twice(Family { tick: LASTS_ONE, ..two() })),
+        deep("family: three, a slow renewal", 3_609_945, Family { slow_renewals: 1, ..three() }),
+        deep("family: three, a fault", 5_428_094, Family { faults: 1, ..three() }),
         deep("family: three, a crash", 1_086_773, Family { crashes: 1, ..three() }),
-        deep("family: three, giving up", 0, Family { giving_up: true, ..three() }),
+        deep("family: three, giving up", 1_614_496, Family { giving_up: true, ..three() }),
         deep(
             "family: two writers and a reader",
-            0,
+            1_561_056,
             calm(table(&[SLOW_ONE, FAST_READER, FAST_ONE])),
         ),
     ]
@@ -200,6 +201,38 @@ pub(crate) fn family_sabotages() -> Vec<(&'static str, Family)> {
         ("family: one permit each", with(S::OnePermitEach, permits())),
         ("family: ticket left behind", with(S::TicketLeft, two())),
         ("family: release given up", with(S::ReleaseGivenUp, two())),
+    ]
+}
+
+const TWO_CONTEND: Quorum =
+    Quorum { members: 3, rounds: &[2, 1], joins: 1, outages: 0, sabotage: None };
+const IN_AN_OUTAGE: Quorum = Quorum { rounds: &[1, 1], outages: 1, ..TWO_CONTEND };
+
+/// All worlds of a lock over several stores, those for every run first.
+pub(crate) fn quorums() -> Vec<Entry<Quorum>> {
+    let entry = |name, states, world, deep| Entry { name, world, states, deep };
+    let three = Quorum { rounds: &[1, 1, 1], joins: 0, ..TWO_CONTEND };
+    vec![
+        entry("quorum: two contend", 789_155, TWO_CONTEND, false),
+        entry("quorum: an outage", 150_332, IN_AN_OUTAGE, false),
+        entry("quorum: three contend", 6_705_192, three, true),
+    ]
+}
+
+/// Every sabotage of a lock over several stores, in a world that gives it room.
+pub(crate) fn quorum_sabotages() -> Vec<(&'static str, Quorum)> {
+    use QuorumSabotage as S;
+    let with = |sabotage| Quorum { sabotage: Some(sabotage), ..TWO_CONTEND };
+    vec![
+        ("quorum: no read phase", with(S::NoReadPhase)),
+        ("quorum: minority counts", with(S::MinorityCounts)),
+        ("quorum: issued token counts", with(S::IssuedTokenCounts)),
+        ("quorum: late vote counts", with(S::LateVoteCounts)),
+        ("quorum: round not undone", with(S::RoundNotUndone)),
+        ("quorum: repair puts out the living", with(S::RepairPutsOut)),
+        ("quorum: repair issues a token", with(S::RepairIssuesToken)),
+        ("quorum: repair lowers a counter", with(S::RepairLowersCounter)),
+        ("quorum: repair revives", with(S::RepairRevives)),
     ]
 }
 

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::family::Family;
 use crate::fence::Fenced;
 use crate::gathering::Gathered;
+use crate::quorum::Quorum;
 use crate::witness::{Event, Witness};
 use crate::world::World;
 
@@ -60,6 +61,11 @@ pub(crate) fn check_fenced(world: &Fenced) -> Checked {
 
 /// The same for latches and barriers.
 pub(crate) fn check_gathered(world: &Gathered) -> Checked {
+    check_world(world)
+}
+
+/// The same for a lock over several stores.
+pub(crate) fn check_quorum(world: &Quorum) -> Checked {
     check_world(world)
 }
 

@@ -38,6 +38,7 @@ mod family;
 mod fence;
 mod gathering;
 mod process;
+mod quorum;
 mod state;
 mod store;
 mod witness;
@@ -48,9 +49,9 @@ use std::process::ExitCode;
 
 use catalogue::{
     configurations, families, family_sabotages, fence_sabotages, fenced, gathered,
-    gathering_sabotages, sabotages,
+    gathering_sabotages, quorum_sabotages, quorums, sabotages,
 };
-use check::{Checked, check, check_family, check_fenced, check_gathered};
+use check::{Checked, check, check_family, check_fenced, check_gathered, check_quorum};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--deep").collect();
@@ -86,6 +87,9 @@ fn main() -> ExitCode {
     for entry in families().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_family(&entry.world), entry.states);
     }
+    for entry in quorums().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_quorum(&entry.world), entry.states);
+    }
     println!("seen to happen on the way, in all of them together:");
     for (what, count) in witnessed {
         println!("  {what:<36} {count:>10}");
@@ -100,11 +104,13 @@ fn main() -> ExitCode {
     let fences = fence_sabotages().into_iter().filter(|(name, _)| wanted(name));
     let gatherings = gathering_sabotages().into_iter().filter(|(name, _)| wanted(name));
     let families = family_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let quorums = quorum_sabotages().into_iter().filter(|(name, _)| wanted(name));
     let broken = locks
         .map(|(name, config)| (name, check(&config)))
         .chain(fences.map(|(name, world)| (name, check_fenced(&world))))
         .chain(gatherings.map(|(name, world)| (name, check_gathered(&world))))
-        .chain(families.map(|(name, world)| (name, check_family(&world))));
+        .chain(families.map(|(name, world)| (name, check_family(&world))))
+        .chain(quorums.map(|(name, world)| (name, check_quorum(&world))));
     for (name, checked) in broken {
         match &checked.violation {
             Some(violation) => println!(
