@@ -34,6 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+#[allow(clippy::disallowed_methods, reason = "contenders take real time")]
 async fn contend(
     options: &Options,
     url: &str,

@@ -90,33 +90,19 @@ impl LockAll {
         self.names.iter().map(String::as_str)
     }
 
-    /// How long each lease lasts without renewal: see [`Lock::ttl`](crate::Lock::ttl).
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
-        self
-    }
+    crate::options::setters! {
+        /// How long each lease lasts without renewal: see [`Lock::ttl`](crate::Lock::ttl).
+        ttl(ttl: Duration) { ttl: Some(ttl) }
 
-    /// A label for the records, at most 128 bytes, so that others can see who holds the locks.
-    #[must_use]
-    pub fn owner(mut self, label: impl Into<String>) -> Self {
-        self.options.owner = label.into();
-        self
-    }
+        /// A label for the records, at most 128 bytes, so that others can see who holds the locks.
+        owner(label: impl Into<String>) { owner: label.into() }
 
-    /// Free text for the records, at most 1,024 bytes.
-    #[must_use]
-    pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.options.note = Some(text.into());
-        self
-    }
+        /// Free text for the records, at most 1,024 bytes.
+        note(text: impl Into<String>) { note: Some(text.into()) }
 
-    /// All are lost after this time even if they could be renewed, counted from when the last of
-    /// them was acquired.
-    #[must_use]
-    pub fn max_hold(mut self, limit: Duration) -> Self {
-        self.options.max_hold = Some(limit);
-        self
+        /// All are lost after this time even if they could be renewed, counted from when the last of
+        /// them was acquired.
+        max_hold(limit: Duration) { max_hold: Some(limit) }
     }
 
     /// Acquires all locks; waits for as long as somebody else holds one of them.

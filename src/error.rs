@@ -101,13 +101,17 @@ impl Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.message)?;
+        let mut text = format!("{:?}: {}", self.kind, self.message);
         let mut cause = self.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            // Many an error says what its cause says, and then has it as its cause too.
+            let said = error.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
@@ -120,5 +124,22 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let inner = Error::new(ErrorKind::Unavailable, "connection refused");
+        let middle = Error::new(ErrorKind::Unavailable, "no answer: connection refused");
+        let outer = Error::new(ErrorKind::Unavailable, "nobody is there");
+        let error = outer.caused_by(middle.caused_by(inner));
+        assert_eq!(
+            format!("{error:?}"),
+            "Unavailable: nobody is there: no answer: connection refused"
+        );
     }
 }

@@ -4,15 +4,15 @@
 //! answer to a renewal does not revive it. Time is judged here and nowhere else, by both clocks.
 
 mod parts;
+mod watched;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-
 use crate::clock::{Boot, Clock, Moment};
 use crate::hold::parts::{Parts, Standing};
+use crate::hold::watched::Watched;
 use crate::holder::HolderId;
 use crate::options::Terms;
 use crate::protocol::expiry::{holder_validity, remaining};
@@ -146,7 +146,7 @@ pub struct LeaseStatus {
 #[derive(Debug)]
 pub struct LeaseWatch {
     hold: Arc<Hold>,
-    changes: Changes,
+    seen: Seen,
 }
 
 impl LeaseWatch {
@@ -162,50 +162,16 @@ impl LeaseWatch {
     /// # Cancel safety
     /// Cancel safe: a change is not missed.
     pub async fn changed(&mut self) -> LeaseStatus {
-        self.changes.next(&self.hold).await;
+        self.hold.changed(&mut self.seen).await;
         self.hold.status()
     }
 }
 
-/// Changes of an acquisition's state, and of its session's.
-#[derive(Debug)]
-struct Changes {
-    own: watch::Receiver<State>,
-    session: Option<watch::Receiver<State>>,
-}
-
-impl Changes {
-    /// Waits for the next; for ever once the lease has ended and that was seen.
-    async fn next(&mut self, hold: &Hold) {
-        let Some(session) = &mut self.session else {
-            if self.own.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            self.own.mark_unchanged();
-            return;
-        };
-        // No keeper looks at the clocks for it, so its watchers do.
-        loop {
-            let watched = hold.is_live();
-            let wake = hold.clock.now().boot.plus(LOOK).min(hold.next_event());
-            tokio::select! {
-                biased;
-                changed = self.own.changed() => match changed {
-                    Ok(()) => return self.own.mark_unchanged(),
-                    Err(_) => std::future::pending::<()>().await,
-                },
-                Ok(()) = session.changed(), if watched => {
-                    session.mark_unchanged();
-                    hold.settle();
-                    // Its renewal is ours, its end comes as our own change.
-                    if hold.is_live() {
-                        return self.own.mark_unchanged();
-                    }
-                }
-                () = hold.clock.sleep_until(wake), if watched => hold.settle(),
-            }
-        }
-    }
+/// How many changes were seen of an acquisition's state, and of its session's.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    own: u64,
+    session: u64,
 }
 
 /// Clocks are looked at this often where no timer fires when they jump.
@@ -225,9 +191,9 @@ pub(crate) struct Hold {
     acquired: Moment,
     /// Under whose lease it is held, if not under one of its own.
     session: Option<Arc<Hold>>,
-    state: watch::Sender<State>,
+    state: Watched<State>,
     /// What it consists of, if it is made of other leases.
-    parts: Option<Parts>,
+    parts: Option<Box<Parts>>,
 }
 
 #[derive(Clone, Debug)]
@@ -238,7 +204,7 @@ struct State {
     sent: Moment,
     touched: Moment,
     /// What the end will be put down to if it comes now.
-    trouble: Option<LossReason>,
+    trouble: Option<Box<LossReason>>,
 }
 
 impl Hold {
@@ -268,7 +234,7 @@ impl Hold {
             progress_within: terms.progress_within,
             acquired: sent,
             session: None,
-            state: watch::Sender::new(state),
+            state: Watched::new(state),
             parts: None,
         }
     }
@@ -294,7 +260,7 @@ impl Hold {
     ) -> Self {
         let now = clock.now();
         let whole = Self::new(name, id, token, now, terms, clock);
-        let whole = Self { parts: Some(Parts::new(parts.0, parts.1)), ..whole };
+        let whole = Self { parts: Some(Box::new(Parts::new(parts.0, parts.1))), ..whole };
         whole.settle();
         whole
     }
@@ -332,7 +298,7 @@ impl Hold {
     /// Takes note of what time has done.
     pub(crate) fn settle(&self) {
         let now = self.clock.now();
-        self.state.send_if_modified(|state| {
+        self.state.modify(|state| {
             if !state.is_live() {
                 return false;
             }
@@ -394,7 +360,7 @@ impl Hold {
                 LeasePhase::Held | LeasePhase::AtRisk => {}
             }
         } else if remaining(self.ttl, state.sent, now).is_zero() {
-            return Some(state.trouble.clone().unwrap_or(LossReason::Expired));
+            return Some(state.trouble.as_deref().cloned().unwrap_or(LossReason::Expired));
         }
         if self.max_hold.is_some_and(|max| now.since(self.acquired) >= max) {
             return Some(LossReason::MaxHold);
@@ -409,7 +375,7 @@ impl Hold {
     pub(crate) fn extend(&self, sent: Moment) -> bool {
         // The old deadline may have passed while the answer was on its way (hazard H11).
         self.settle();
-        self.state.send_if_modified(|state| {
+        self.state.modify(|state| {
             if !state.is_live() {
                 return false;
             }
@@ -427,8 +393,8 @@ impl Hold {
 
     /// A renewal failed; should the lease end before one succeeds, this is why.
     pub(crate) fn troubled(&self, reason: LossReason) {
-        self.state.send_if_modified(|state| {
-            state.trouble = Some(reason);
+        self.state.modify(|state| {
+            state.trouble = Some(Box::new(reason));
             false
         });
     }
@@ -436,7 +402,7 @@ impl Hold {
     pub(crate) fn touch(&self) {
         self.settle();
         let now = self.clock.now();
-        self.state.send_if_modified(|state| {
+        self.state.modify(|state| {
             state.touched = now;
             false
         });
@@ -445,7 +411,7 @@ impl Hold {
     /// The lease is lost, unless it has ended already.
     pub(crate) fn end(&self, reason: LossReason) {
         let now = self.clock.now();
-        self.state.send_if_modified(|state| {
+        self.state.modify(|state| {
             let live = state.is_live();
             if live {
                 self.lose(state, reason, now);
@@ -465,7 +431,7 @@ impl Hold {
     pub(crate) fn begin_release(&self) -> Result<(), LossReason> {
         self.settle();
         let now = self.clock.now();
-        self.state.send_if_modified(|state| {
+        self.state.modify(|state| {
             let live = state.is_live();
             if live {
                 telemetry::held(now.since(self.acquired));
@@ -541,12 +507,39 @@ impl Hold {
     }
 
     pub(crate) fn watch(self: &Arc<Self>) -> LeaseWatch {
-        LeaseWatch { hold: Arc::clone(self), changes: self.changes() }
+        LeaseWatch { hold: Arc::clone(self), seen: self.seen() }
     }
 
-    fn changes(&self) -> Changes {
-        let session = self.session.as_ref().map(|session| session.state.subscribe());
-        Changes { own: self.state.subscribe(), session }
+    fn seen(&self) -> Seen {
+        let session = self.session.as_ref().map(|session| session.state.changes());
+        Seen { own: self.state.changes(), session: session.unwrap_or_default() }
+    }
+
+    /// Waits for a change that was not seen; for ever once the lease has ended and that was seen.
+    async fn changed(&self, seen: &mut Seen) {
+        let Some(session) = &self.session else {
+            // Its keeper looks at the clocks.
+            self.state.changed_since(seen.own).await;
+            return *seen = self.seen();
+        };
+        // No keeper looks at the clocks for it, so its watchers do.
+        loop {
+            let watched = self.is_live();
+            let wake = self.clock.now().boot.plus(LOOK).min(self.next_event());
+            tokio::select! {
+                biased;
+                () = self.state.changed_since(seen.own) => return *seen = self.seen(),
+                () = session.state.changed_since(seen.session), if watched => {
+                    seen.session = session.state.changes();
+                    self.settle();
+                    // Its renewal is ours, its end comes as our own change.
+                    if self.is_live() {
+                        return *seen = self.seen();
+                    }
+                }
+                () = self.clock.sleep_until(wake), if watched => self.settle(),
+            }
+        }
     }
 
     /// Waits until a phase satisfies `wanted`; for ever when it never does.
@@ -555,19 +548,15 @@ impl Hold {
         wanted: impl Fn(&LeasePhase) -> Option<T> + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static {
         self.settle();
-        // Who holds by a lease of its own is told by its keeper, also of the guard's end.
-        let under_session = self.session.is_some().then(|| Arc::clone(self));
-        let mut changes = self.changes();
+        let hold = Arc::clone(self);
         async move {
             loop {
-                if let Some(found) = wanted(&changes.own.borrow_and_update().phase) {
+                // Before looking: a change in between is heard of.
+                let mut seen = hold.seen();
+                if let Some(found) = wanted(&hold.state.borrow().phase) {
                     return found;
                 }
-                match &under_session {
-                    Some(hold) => changes.next(hold).await,
-                    None if changes.own.changed().await.is_err() => std::future::pending().await,
-                    None => {}
-                }
+                hold.changed(&mut seen).await;
             }
         }
     }

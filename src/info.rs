@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::clock::Wall;
 use crate::holder::{HolderId, Owner};
-use crate::protocol::expiry::{StoreTime, contender_wait};
-use crate::protocol::once::is_past;
+use crate::protocol::expiry::{StoreTime, contender_wait, is_past};
 use crate::record::{self, Kind, Mode, Payload, Record, rfc3339, to_pretty_json};
 use crate::store::{Content, Read, StoreNow};
 use crate::token::FencingToken;

@@ -12,7 +12,7 @@
 //!   makes the object store refuse what such a process sends; to anything else pass
 //!   [`LockGuard::token`] along, and let it refuse a smaller token than the largest it has seen.
 //! - **Exclusion while somebody deletes a record that is held.** Tokens go on rising all the same.
-//! - **Fairness, and hand-over in less than a poll.**
+//! - **Hand-over in less than a poll;** and fairness only where it is asked for: [`Lock::fair`].
 //!
 //! # What is
 //!
@@ -52,18 +52,20 @@
 //! [`Store::once`] runs work once under a key, whoever asks for it: the first runs it under a lease and
 //! records its result, the others get the result. See [`Once`] for what that does not promise.
 //!
-//! # Latch and barrier
+//! # More than a lock
 //!
-//! [`Store::latch`] opens when enough different members have arrived, and stays open; [`Store::barrier`]
-//! opens whenever all have. See [`Latch`] and [`Barrier`].
-//! # Many locks, many stores
+//! - [`Lock::fair`]: first come, first served.
+//! - [`Store::rwlock`]: readers together, or one writer.
+//! - [`Store::semaphore`]: so many permits at a time.
+//! - [`Store::session`]: one lease for thousands of locks of one process.
+//! - [`Store::lock_all`]: several locks together, all of them or none.
+//! - [`Quorum`]: a lock over several independent stores, of which a majority decides.
+//! - [`Store::election`]: one of many candidates leads, and everybody can see who.
+//! - [`Store::latch`] opens when enough different members have arrived, and stays open;
+//!   [`Store::barrier`] opens whenever all have.
+//! - [`blocking`]: all of it for programs without async.
 //!
-//! [`Store::lock_all`] takes several locks together, all of them or none. A [`Quorum`] is a lock over
-//! several independent stores, of which a majority decides. `docs/PRIMITIVES.md` shows both.
-//! # Leader election
-//!
-//! [`Store::election`] has one of many candidates lead at a time, and tells everybody who does. See
-//! [`Election`].
+//! `docs/PRIMITIVES.md` has an example of each, and what it does not promise.
 //!
 //! # Runtimes
 //!

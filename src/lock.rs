@@ -86,93 +86,51 @@ impl Lock {
         self
     }
 
-    /// How long the lease lasts without renewal: 1 s to 24 h, 30 s unless given, in whole
-    /// milliseconds. A crashed holder blocks others for about that long; a shorter one costs more
-    /// requests and survives shorter outages.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
-        self
-    }
+    crate::options::setters! {
+        /// How long the lease lasts without renewal: 1 s to 24 h, 30 s unless given, in whole
+        /// milliseconds. A crashed holder blocks others for about that long; a shorter one costs more
+        /// requests and survives shorter outages.
+        ttl(ttl: Duration) { ttl: Some(ttl) }
 
-    /// How often the keeper renews: a third of the TTL unless given. Checked against the TTL when
-    /// the lock is acquired.
-    #[must_use]
-    pub fn renew_every(mut self, interval: Duration) -> Self {
-        self.options.renew_every = Some(interval);
-        self
-    }
+        /// How often the keeper renews: a third of the TTL unless given. Checked against the TTL when
+        /// the lock is acquired.
+        renew_every(interval: Duration) { renew_every: Some(interval) }
 
-    /// A label for the record, at most 128 bytes, so that others can see who holds the lock.
-    #[must_use]
-    pub fn owner(mut self, label: impl Into<String>) -> Self {
-        self.options.owner = label.into();
-        self
-    }
+        /// A label for the record, at most 128 bytes, so that others can see who holds the lock.
+        owner(label: impl Into<String>) { owner: label.into() }
 
-    /// Free text for the record, at most 1,024 bytes.
-    #[must_use]
-    pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.options.note = Some(text.into());
-        self
-    }
+        /// Free text for the record, at most 1,024 bytes.
+        note(text: impl Into<String>) { note: Some(text.into()) }
 
-    /// The lease is lost after this time even if it could be renewed, so that a hung job does not
-    /// keep a lock for ever.
-    #[must_use]
-    pub fn max_hold(mut self, limit: Duration) -> Self {
-        self.options.max_hold = Some(limit);
-        self
-    }
+        /// The lease is lost after this time even if it could be renewed, so that a hung job does not
+        /// keep a lock for ever.
+        max_hold(limit: Duration) { max_hold: Some(limit) }
 
-    /// The lock stays taken for at least this time after it was acquired, up to 24 h, even if it is
-    /// released earlier: schedulers on hosts with skewed clocks then do not run a short job twice.
-    /// Counts only when it is released; a crashed holder's lease expires as always.
-    #[must_use]
-    pub fn min_hold(mut self, time: Duration) -> Self {
-        self.options.min_hold = Some(time);
-        self
-    }
+        /// The lock stays taken for at least this time after it was acquired, up to 24 h, even if it is
+        /// released earlier: schedulers on hosts with skewed clocks then do not run a short job twice.
+        /// Counts only when it is released; a crashed holder's lease expires as always.
+        min_hold(time: Duration) { min_hold: Some(time) }
 
-    /// The lease is lost unless [`LockGuard::touch`] is called at least this often: for work that
-    /// may hang while its keeper goes on renewing.
-    #[must_use]
-    pub fn progress_within(mut self, interval: Duration) -> Self {
-        self.options.progress_within = Some(interval);
-        self
-    }
+        /// The lease is lost unless [`LockGuard::touch`] is called at least this often: for work that
+        /// may hang while its keeper goes on renewing.
+        progress_within(interval: Duration) { progress_within: Some(interval) }
 
-    /// A payload to set when the lock is acquired. Without one, the record's stays.
-    #[must_use]
-    pub fn payload(mut self, payload: Payload) -> Self {
-        self.options.payload = Some(payload);
-        self
-    }
+        /// A payload to set when the lock is acquired. Without one, the record's stays.
+        payload(payload: Payload) { payload: Some(payload) }
 
-    /// Whether a keeper renews the lease in the background, as it does unless turned off. Without
-    /// one, call [`LockGuard::renew`]: for functions whose threads are frozen between calls.
-    #[must_use]
-    pub fn keeper(mut self, on: bool) -> Self {
-        self.options.manual = !on;
-        self
-    }
+        /// Whether a keeper renews the lease in the background, as it does unless turned off. Without
+        /// one, call [`LockGuard::renew`]: for functions whose threads are frozen between calls.
+        keeper(on: bool) { manual: !on }
 
-    /// Whether an expired lease may be taken over at once when the store's own clock shows that it
-    /// has expired, as it may unless turned off. Otherwise a lease has to be watched first for as
-    /// long as it lasts.
-    #[must_use]
-    pub fn store_clock(mut self, on: bool) -> Self {
-        self.options.no_store_clock = !on;
-        self
-    }
+        /// Whether an expired lease may be taken over at once when the store's own clock shows that it
+        /// has expired, as it may unless turned off. Otherwise a lease has to be watched first for as
+        /// long as it lasts.
+        store_clock(on: bool) { no_store_clock: !on }
 
-    /// Also takes over when the holder's `expires_at` lies more than `max_skew` in the past by this
-    /// machine's wall clock. **Safe only if no two wall clocks of contenders ever differ by more**,
-    /// which is why it is off.
-    #[must_use]
-    pub fn trust_wall_clock(mut self, max_skew: Duration) -> Self {
-        self.options.max_skew = Some(max_skew);
-        self
+        /// Also takes over when the holder's `expires_at` lies more than `max_skew` in the past by this
+        /// machine's wall clock. **Safe only if no two wall clocks of contenders ever differ by more**,
+        /// which is why it is off.
+        trust_wall_clock(max_skew: Duration) { max_skew: Some(max_skew) }
     }
 
     /// Acquires the lock; waits for as long as somebody else holds it, polling with conditional

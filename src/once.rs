@@ -103,41 +103,23 @@ impl Once {
         &self.key
     }
 
-    /// How long the lease of a run lasts without renewal: see [`Lock::ttl`](crate::Lock::ttl). After
-    /// a crash others wait for about that long before they run the work.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
-        self
-    }
+    crate::options::setters! {
+        /// How long the lease of a run lasts without renewal: see [`Lock::ttl`](crate::Lock::ttl). After
+        /// a crash others wait for about that long before they run the work.
+        ttl(ttl: Duration) { ttl: Some(ttl) }
 
-    /// A label for the record, at most 128 bytes, so that others can see who runs or ran it.
-    #[must_use]
-    pub fn owner(mut self, label: impl Into<String>) -> Self {
-        self.options.owner = label.into();
-        self
-    }
+        /// A label for the record, at most 128 bytes, so that others can see who runs or ran it.
+        owner(label: impl Into<String>) { owner: label.into() }
 
-    /// Free text for the record while the work runs, at most 1,024 bytes.
-    #[must_use]
-    pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.options.note = Some(text.into());
-        self
-    }
+        /// Free text for the record while the work runs, at most 1,024 bytes.
+        note(text: impl Into<String>) { note: Some(text.into()) }
 
-    /// A run that takes longer loses its lease even if it could be renewed.
-    #[must_use]
-    pub fn max_hold(mut self, limit: Duration) -> Self {
-        self.options.max_hold = Some(limit);
-        self
-    }
+        /// A run that takes longer loses its lease even if it could be renewed.
+        max_hold(limit: Duration) { max_hold: Some(limit) }
 
-    /// After a run that failed, nobody runs the work before so much time has passed since that run
-    /// began, up to 24 h.
-    #[must_use]
-    pub fn min_hold(mut self, time: Duration) -> Self {
-        self.options.min_hold = Some(time);
-        self
+        /// After a run that failed, nobody runs the work before so much time has passed since that run
+        /// began, up to 24 h.
+        min_hold(time: Duration) { min_hold: Some(time) }
     }
 
     /// For how long a result that is recorded from here stands, before the work may be run again: 1 s

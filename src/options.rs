@@ -15,41 +15,39 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 /// renewals stay well below that.
 const SHORTEST_COMFORTABLE_RENEWAL: Duration = Duration::from_secs(2);
 
+/// Methods of a builder that set one field of its `options` each.
+macro_rules! setters {
+    ($($(#[$said:meta])+ $name:ident($argument:ident: $kind:ty) { $field:ident: $value:expr })+) => {$(
+        $(#[$said])+
+        #[must_use]
+        pub fn $name(mut self, $argument: $kind) -> Self {
+            self.options.$field = $value;
+            self
+        }
+    )+};
+}
+
 /// What can be asked of everything that is held under a session.
 macro_rules! common_setters {
     () => {
-        /// How long what is held outlives a process that vanished: 1 s to 24 h, 30 s unless given, in
-        /// whole milliseconds. It is the TTL of the session under which it is held.
-        #[must_use]
-        pub fn ttl(mut self, ttl: Duration) -> Self {
-            self.options.ttl = Some(ttl);
-            self
-        }
+        crate::options::setters! {
+            /// How long what is held outlives a process that vanished: 1 s to 24 h, 30 s unless given,
+            /// in whole milliseconds. It is the TTL of the session under which it is held.
+            ttl(ttl: Duration) { ttl: Some(ttl) }
 
-        /// A label for the record, at most 128 bytes, so that others can see who holds it or waits.
-        #[must_use]
-        pub fn owner(mut self, label: impl Into<String>) -> Self {
-            self.options.owner = label.into();
-            self
-        }
+            /// A label for the record, at most 128 bytes, so that others can see who holds it or waits.
+            owner(label: impl Into<String>) { owner: label.into() }
 
-        /// Free text for the record, at most 1,024 bytes.
-        #[must_use]
-        pub fn note(mut self, text: impl Into<String>) -> Self {
-            self.options.note = Some(text.into());
-            self
-        }
+            /// Free text for the record, at most 1,024 bytes.
+            note(text: impl Into<String>) { note: Some(text.into()) }
 
-        /// What is held is lost after this time, so that a hung job does not keep it for ever.
-        #[must_use]
-        pub fn max_hold(mut self, limit: Duration) -> Self {
-            self.options.max_hold = Some(limit);
-            self
+            /// What is held is lost after this time, so that a hung job does not keep it for ever.
+            max_hold(limit: Duration) { max_hold: Some(limit) }
         }
     };
 }
 
-pub(crate) use common_setters;
+pub(crate) use {common_setters, setters};
 
 /// What the user asked for, not yet checked.
 #[derive(Clone, Debug, Default)]

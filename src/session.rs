@@ -77,23 +77,16 @@ impl SessionBuilder {
         Self { client, options: LockOptions::default() }
     }
 
-    /// How long the session, and with it everything that is held under it, lasts without renewal: 1 s
-    /// to 24 h, 30 s unless given, in whole milliseconds.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
-        self
-    }
+    crate::options::setters! {
+        /// How long the session, and with it everything that is held under it, lasts without renewal: 1 s
+        /// to 24 h, 30 s unless given, in whole milliseconds.
+        ttl(ttl: Duration) { ttl: Some(ttl) }
 
-    /// How often the session is renewed: a third of the TTL unless given.
-    pub fn renew_every(mut self, interval: Duration) -> Self {
-        self.options.renew_every = Some(interval);
-        self
-    }
+        /// How often the session is renewed: a third of the TTL unless given.
+        renew_every(interval: Duration) { renew_every: Some(interval) }
 
-    /// A label for the session's own record, at most 128 bytes.
-    pub fn owner(mut self, label: impl Into<String>) -> Self {
-        self.options.owner = label.into();
-        self
+        /// A label for the session's own record, at most 128 bytes.
+        owner(label: impl Into<String>) { owner: label.into() }
     }
 
     /// Opens the session, with one write.

@@ -427,14 +427,25 @@ async fn a_member_that_comes_back_is_entered_with_the_same_token() {
 }
 
 #[tokio::test]
-async fn members_that_are_lost_by_others_hands_are_entered_again() {
+async fn a_break_at_a_majority_ends_the_lock_however_slowly_it_is_done() {
     let world = World::of(3);
     let guard = world.acquire().await;
     breathe().await;
-    let store = world.stores().await.remove(1);
-    store.lock("x").break_lease(Break::force()).await.expect("breaks");
+    let stores = world.stores().await;
+    stores[1].lock("x").break_lease(Break::force()).await.expect("breaks");
+    world.pass(60 * SECOND).await;
+    assert!(guard.is_held(), "a minority");
+    assert_eq!(world.members[1].holder(), None, "who broke it there meant it");
+    stores[0].lock("x").break_lease(Break::force()).await.expect("breaks");
     world.pass(25 * SECOND).await;
-    assert_eq!(world.holders(), [Some(guard.token()); 3]);
+    assert!(matches!(guard.lost().await, LossReason::Broken { .. }));
+}
+
+#[tokio::test]
+async fn a_member_that_has_lost_its_record_is_entered_again() {
+    let world = World::of(3);
+    let guard = world.acquire().await;
+    breathe().await;
     world.members[1].forget();
     world.pass(25 * SECOND).await;
     assert_eq!(world.holders(), [Some(guard.token()); 3]);

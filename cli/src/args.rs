@@ -23,15 +23,24 @@ pub(crate) struct Cli {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Where the locks are: file:///dir, s3://bucket/prefix, gs://bucket/prefix,
-    /// az://container/prefix. Default: a directory under the XDG state directory
+    /// az://container/prefix. Default: a directory under the XDG state directory. For `run` it may be
+    /// repeated (in the variable, one a line): an odd number of stores, of which a majority decides
     // The URL may carry credentials: --help must not show it.
-    #[arg(long, global = true, value_name = "URL", env = "LEASELOCK_STORE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "LEASELOCK_STORE",
+        value_delimiter = '\n'
+    )]
     #[arg(hide_env_values = true)]
-    pub(crate) store: Option<String>,
+    pub(crate) store: Vec<String>,
 
-    /// An option of the store, for example aws_region=eu-central-1 (repeatable)
+    /// An option of the store, for example aws_region=eu-central-1 (repeatable); of several stores it
+    /// is an option of each. What differs between them belongs into the URL: s3://bucket?aws_region=…
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) store_option: Vec<(String, String)>,
 
@@ -49,9 +58,16 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
+impl Global {
+    /// The URLs that were given.
+    pub(crate) fn stores(&self) -> Vec<&str> {
+        self.store.iter().map(String::as_str).filter(|url| !url.is_empty()).collect()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Hold LOCK while CMD runs
+    /// Hold LOCK while CMD runs; several LOCKs all or none
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::run::LONG_HELP, exit::HELP))]
     Run(Box<Run>),
     /// Run CMD while leading the election NAME, and campaign again whenever that is lost
@@ -147,7 +163,7 @@ pub(crate) struct Run {
     pub(crate) skip_if_busy: bool,
 
     /// What happens to CMD when the lease is lost
-    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = OnLost::Term)]
     pub(crate) on_lost: OnLost,
 
     /// Between TERM and KILL; at most a third of the shorter of --ttl and --max-hold [default: a
@@ -155,13 +171,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub(crate) kill_grace: Option<Duration>,
 
-    /// Print one JSON object on stderr at the end: outcome, token, exit_code, waited_ms, held_ms
+    /// Print one JSON object on stderr at the end: outcome, token (of several LOCKs tokens), exit_code,
+    /// waited_ms, held_ms
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// A path such as etl/nightly
-    #[arg(value_name = "LOCK")]
-    pub(crate) lock: String,
+    /// A path such as etl/nightly; several are taken together, all of them or none
+    #[arg(value_name = "LOCK", required = true)]
+    pub(crate) locks: Vec<String>,
 
     /// The command and its arguments; executed directly, without a shell
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -183,7 +200,7 @@ pub(crate) struct Elect {
     pub(crate) note: Option<String>,
 
     /// What happens to CMD when the lease is lost
-    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = OnLost::Term)]
     pub(crate) on_lost: OnLost,
 
     /// Between TERM and KILL; at most a third of --ttl [default: a sixth of it, at most 5s]
@@ -383,10 +400,19 @@ mod tests {
     }
 
     #[test]
+    fn help_fits_a_terminal() {
+        let gathering = [crate::gathering::LATCH_HELP, crate::gathering::BARRIER_HELP];
+        let texts = [exit::HELP, crate::run::LONG_HELP, crate::elect::LONG_HELP];
+        for line in texts.iter().chain(&gathering).flat_map(|text| text.lines()) {
+            assert!(line.chars().count() <= 80, "{line:?} would be broken once more");
+        }
+    }
+
+    #[test]
     fn the_command_after_the_dashes_is_taken_as_it_is() {
         let cli = Cli::try_parse_from(["leaselock", "run", "a/b", "--", "sh", "-c", "-n --ttl"]);
         let Command::Run(run) = cli.unwrap().command else { panic!("not run") };
-        assert_eq!((run.lock.as_str(), run.command.len()), ("a/b", 3));
+        assert_eq!((run.locks.concat().as_str(), run.command.len()), ("a/b", 3));
         assert!(!run.no_wait);
     }
 }

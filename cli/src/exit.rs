@@ -33,23 +33,29 @@ pub(crate) const NOT_FOUND: u8 = 127;
 /// The table, as every `--help` shows it.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  CMD's own, or 128+n   it ran and ended (or died by signal n) while the lock was held;
-                        128+n also when signal n ended the wait for the lock
-  75                    the lock is busy, or the wait timed out (-E changes it); latch, barrier:
-                        not all have arrived in time
-  0                     also: the lock is busy, with --skip-if-busy; CMD has succeeded before,
-                        with --once
-  120                   the lease was lost, and CMD was stopped (elect campaigns again instead)
-  121                   CMD finished, but at release the lock was somebody else's
-  1                     break: refused, the lock is not held or by another token; latch, barrier:
-                        the epoch has not begun, was reset, or is gone with its record
-  64                    usage: an argument, a lock's name, a duration, a URL; the name belongs to
-                        something else, or to a semaphore, latch or barrier of another number
-  69                    the store cannot be reached; or, with --once, CMD has succeeded, and the
-                        store did not confirm that this was recorded
+  CMD's own, or 128+n   it ran and ended (or died by signal n) while the lock
+                        was held; 128+n also when signal n ended the wait for it
+  75                    the lock is busy, or the wait timed out (-E changes it);
+                        latch, barrier: not all have arrived in time
+  0                     also: the lock is busy, with --skip-if-busy; CMD has
+                        succeeded before, with --once
+  120                   the lease was lost, and CMD was stopped (elect campaigns
+                        again instead)
+  121                   CMD finished, but at release the lock was somebody
+                        else's
+  1                     break: refused, the lock is not held or by another
+                        token; latch, barrier: the epoch has not begun, was
+                        reset, or is gone with its record
+  64                    usage: an argument, a lock's name, a duration, a URL;
+                        the name belongs to something else, or to a semaphore,
+                        latch or barrier of another number
+  69                    the store, or a majority of several, cannot be reached;
+                        or, with --once, CMD has succeeded, and the store did
+                        not confirm that this was recorded
   70                    a fault of leaselock itself
   77                    access denied, or no credentials
-  78                    the store or its configuration is unfit, or a record unreadable
+  78                    the store or its configuration is unfit, or a record
+                        unreadable
   126, 127              CMD is not executable, not found";
 
 /// How a process that died by `signal` is reported.

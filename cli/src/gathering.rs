@@ -12,22 +12,24 @@ use crate::{clock, ls, people};
 
 /// What `latch --help` says besides the options and the exit codes.
 pub(crate) const LATCH_HELP: &str = "\
-A latch opens when N different members have arrived, and stays open until it is reset. A member counts
-once, however often it arrives: whatever runs again after a crash arrives again under the same --member,
-and nothing changes. There is no default for --member for that reason: a host and process id would be
-another member every time.
+A latch opens when N different members have arrived, and stays open until it is
+reset. A member counts once, however often it arrives: whatever runs again after
+a crash arrives again under the same --member, and nothing changes. There is no
+default for --member for that reason: a host and process id would be another
+member every time.
 
-A reset begins the next epoch; epochs count from 0. With --json one object is printed on stdout: epoch,
-arrived, needed, open.";
+A reset begins the next epoch; epochs count from 0. With --json one object is
+printed on stdout: epoch, arrived, needed, open.";
 
 /// What `barrier --help` says besides the options and the exit codes.
 pub(crate) const BARRIER_HELP: &str = "\
-N members wait at a barrier for each other, round after round. The arrival that completes an epoch begins
-the next; epochs count from 0. A member counts once in an epoch, however often it arrives.
+N members wait at a barrier for each other, round after round. The arrival that
+completes an epoch begins the next; epochs count from 0. A member counts once in
+an epoch, however often it arrives.
 
-Whatever may crash, or give up waiting, says which round it is in with --epoch: what has passed returns
-at once, and may be repeated. With --json one object is printed on stdout: epoch, arrived, needed, open
-(the epoch has passed).";
+Whatever may crash, or give up waiting, says which round it is in with --epoch:
+what has passed returns at once, and may be repeated. With --json one object is
+printed on stdout: epoch, arrived, needed, open (the epoch has passed).";
 
 pub(crate) async fn latch(global: &Global, call: &LatchCall) -> Result<u8, Failure> {
     let store = crate::open(global).await?;

@@ -1,10 +1,12 @@
 //! What `run` runs CMD under: whatever can be held, or the key of work that is run once.
 
 use leaselock::{
-    Attempt, DoneInfo, Lock, LockGuard, LockInfo, Once, Release, Run, RwLock, Semaphore, Start,
-    WriteAttempt, WriteGuard,
+    Attempt, AttemptAll, DoneInfo, Lock, LockAll, LockInfo, LockState, Once, QuorumLock, RwLock,
+    Semaphore, Start, WriteAttempt, WriteGuard,
 };
 
+use crate::people;
+use crate::tenure::Tenure;
 use crate::waiting::Patience;
 
 /// What is asked for, and how.
@@ -18,13 +20,10 @@ pub(crate) enum Key {
     /// So many permits.
     Permits(Semaphore, u32),
     Once(Once),
-}
-
-/// What is had for it.
-#[derive(Debug)]
-pub(crate) enum Tenure {
-    Lock(LockGuard),
-    Run(Run),
+    /// Several locks, and each of them.
+    All(LockAll, Vec<Lock>),
+    /// One lock on several stores.
+    Quorum(QuorumLock),
 }
 
 /// What came of asking for it.
@@ -36,12 +35,15 @@ pub(crate) enum Answer {
 }
 
 impl Key {
-    pub(crate) fn name(&self) -> &str {
+    /// The name, or several.
+    pub(crate) fn name(&self) -> String {
         match self {
-            Self::Lock(lock) | Self::Fair(lock) => lock.name(),
-            Self::Shared(lock) | Self::Exclusive(lock) => lock.name(),
-            Self::Permits(semaphore, _) => semaphore.name(),
-            Self::Once(once) => once.key(),
+            Self::Lock(lock) | Self::Fair(lock) => lock.name().to_owned(),
+            Self::Shared(lock) | Self::Exclusive(lock) => lock.name().to_owned(),
+            Self::Permits(semaphore, _) => semaphore.name().to_owned(),
+            Self::Once(once) => once.key().to_owned(),
+            Self::All(locks, _) => locks.names().collect::<Vec<_>>().join(", "),
+            Self::Quorum(lock) => lock.name().to_owned(),
         }
     }
 
@@ -53,9 +55,9 @@ impl Key {
         }
     }
 
-    /// Whether a session of this process stands behind it, which has to be ended when all is done: it
-    /// outlives what was held under it.
-    pub(crate) fn needs_session(&self) -> bool {
+    /// Whether something of it may be under way when CMD has ended and it was given back: the end of
+    /// the session that stood behind it, or what was begun at a slower store of a quorum.
+    pub(crate) fn lingers(&self) -> bool {
         !matches!(self, Self::Lock(_) | Self::Once(_))
     }
 
@@ -72,17 +74,42 @@ impl Key {
                 Start::Done(done) => Answer::Done(done),
                 Start::Running(info) => Answer::Busy(info),
             }),
+            Self::All(locks, _) => Ok(match all(locks, patience).await? {
+                AttemptAll::Acquired(guard) => Answer::Ours(Tenure::All(guard)),
+                AttemptAll::Held(info) => Answer::Busy(info),
+            }),
+            Self::Quorum(lock) => majority(lock, patience).await.map(Answer::from),
         }
     }
 
-    pub(crate) async fn inspect(&self) -> leaselock::Result<LockInfo> {
-        match self {
-            Self::Lock(lock) | Self::Fair(lock) => lock.inspect().await,
-            Self::Shared(lock) | Self::Exclusive(lock) => lock.inspect().await,
-            Self::Permits(semaphore, _) => semaphore.inspect().await,
-            Self::Once(once) => once.inspect().await,
+    /// One line about whom it waits for.
+    pub(crate) async fn situation(&self) -> leaselock::Result<String> {
+        let info = match self {
+            Self::Lock(lock) | Self::Fair(lock) => lock.inspect().await?,
+            Self::Shared(lock) | Self::Exclusive(lock) => lock.inspect().await?,
+            Self::Permits(semaphore, _) => semaphore.inspect().await?,
+            Self::Once(once) => once.inspect().await?,
+            Self::All(_, each) => {
+                return Ok(somebody_elses(each)
+                    .await?
+                    .unwrap_or_else(|| format!("{} were free a moment ago", self.name())));
+            }
+            Self::Quorum(lock) => return Ok(people::situation_of_quorum(&lock.inspect().await?)),
+        };
+        Ok(people::situation(&info))
+    }
+}
+
+/// The situation of the first lock that somebody else holds.
+async fn somebody_elses(locks: &[Lock]) -> leaselock::Result<Option<String>> {
+    for lock in locks {
+        let info = lock.inspect().await?;
+        let held = matches!(info.state, LockState::Held | LockState::Expired);
+        if held && !info.holders.iter().any(|holder| people::is_this_process(&holder.owner)) {
+            return Ok(Some(people::situation(&info)));
         }
     }
+    Ok(None)
 }
 
 impl From<Attempt> for Answer {
@@ -142,19 +169,18 @@ async fn start(once: &Once, patience: Patience) -> leaselock::Result<Start> {
     }
 }
 
-impl Tenure {
-    pub(crate) fn guard(&self) -> &LockGuard {
-        match self {
-            Self::Lock(guard) => guard,
-            Self::Run(run) => run.guard(),
-        }
+async fn all(locks: &LockAll, patience: Patience) -> leaselock::Result<AttemptAll> {
+    match patience {
+        Patience::Not => locks.try_acquire().await,
+        Patience::AtMost(time) => locks.acquire_timeout(time).await,
+        Patience::ForEver => locks.acquire().await.map(AttemptAll::Acquired),
     }
+}
 
-    /// Gives it back; what is to be run once has failed then.
-    pub(crate) async fn give_back(self) -> leaselock::Result<Release> {
-        match self {
-            Self::Lock(guard) => guard.release().await,
-            Self::Run(run) => run.give_back().await,
-        }
+async fn majority(lock: &QuorumLock, patience: Patience) -> leaselock::Result<Attempt> {
+    match patience {
+        Patience::Not => lock.try_acquire().await,
+        Patience::AtMost(time) => lock.acquire_timeout(time).await,
+        Patience::ForEver => lock.acquire().await.map(Attempt::Acquired),
     }
 }

@@ -13,6 +13,7 @@ use crate::exit::Failure;
 mod args;
 mod r#break;
 mod child;
+mod choice;
 mod clock;
 mod elect;
 mod exit;
@@ -28,6 +29,7 @@ mod run;
 mod show;
 mod signals;
 mod status_file;
+mod tenure;
 mod terminal;
 #[cfg(feature = "test-clock")]
 mod test_clock;
@@ -73,10 +75,30 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 
 /// Opens the store that `--store` names, or the one of this user on this machine.
 pub(crate) async fn open(global: &Global) -> Result<Store, Failure> {
-    let url = match &global.store {
-        Some(url) if !url.is_empty() => url.clone(),
-        _ => default_store(global)?,
-    };
+    match global.stores().as_slice() {
+        [] => open_at(global, &default_store(global)?).await,
+        [url] => open_at(global, url).await,
+        _ => {
+            Err(Failure::new(exit::USAGE, "several --store make a quorum, which only `run` knows")
+                .hint("name one of them with --store"))
+        }
+    }
+}
+
+/// Opens all stores that `--store` names.
+pub(crate) async fn open_all(global: &Global) -> Result<Vec<Store>, Failure> {
+    let urls = global.stores();
+    if urls.len() < 2 {
+        return Ok(vec![open(global).await?]);
+    }
+    let mut stores = Vec::new();
+    for url in urls {
+        stores.push(open_at(global, url).await?);
+    }
+    Ok(stores)
+}
+
+async fn open_at(global: &Global, url: &str) -> Result<Store, Failure> {
     let store = Store::builder(url)
         .options(global.store_option.iter().map(|(key, value)| (key.as_str(), value.as_str())))
         .check_preconditions(!global.no_check);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use leaselock::record::{Kind, Mode};
-use leaselock::{HolderInfo, LockInfo, LockState, Owner, WaiterInfo};
+use leaselock::{HolderInfo, LockInfo, LockState, Owner, QuorumInfo, WaiterInfo};
 use nix::unistd::{User, gethostname, getuid};
 
 use crate::clock;
@@ -78,6 +78,21 @@ pub(crate) fn situation(info: &LockInfo) -> String {
     text
 }
 
+/// The same about a lock on several stores.
+pub(crate) fn situation_of_quorum(info: &QuorumInfo) -> String {
+    let answered = info.members.iter().filter(|member| member.answer.is_ok()).count();
+    let stores = format!("{answered} of {} stores answer", info.members.len());
+    match &info.holder {
+        Some(holder) => format!(
+            "{} is held by {} for {}; {stores}",
+            info.name,
+            owner(&holder.owner),
+            duration(clock::age(holder.acquired_at)),
+        ),
+        None => format!("no majority says who holds {}; {stores}", info.name),
+    }
+}
+
 /// What is held of it: where that need not be the whole.
 pub(crate) fn share(info: &LockInfo) -> Option<String> {
     match (info.kind?, info.limit, info.holders.as_slice()) {
@@ -93,11 +108,11 @@ pub(crate) fn share(info: &LockInfo) -> Option<String> {
 
 /// This process's place in a queue, from 1.
 fn place(waiters: &[WaiterInfo]) -> Option<usize> {
-    let host = gethostname().ok()?;
-    let is_ours = |waiter: &WaiterInfo| {
-        waiter.owner.pid == Some(std::process::id()) && *waiter.owner.host == *host
-    };
-    Some(waiters.iter().position(is_ours)? + 1)
+    Some(waiters.iter().position(|waiter| is_this_process(&waiter.owner))? + 1)
+}
+
+pub(crate) fn is_this_process(owner: &Owner) -> bool {
+    owner.pid == Some(std::process::id()) && gethostname().is_ok_and(|host| *owner.host == *host)
 }
 
 /// Text from a record, made harmless for a terminal: labels and notes are written by whoever may

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::exit;
 
@@ -13,6 +13,8 @@ use crate::exit;
 pub(crate) struct Report {
     pub(crate) outcome: &'static str,
     pub(crate) token: Option<u64>,
+    /// Of several locks, by their names.
+    pub(crate) tokens: Option<Value>,
     pub(crate) waited: Duration,
     pub(crate) held: Duration,
     /// Not printed: the signal that somebody typed at the terminal, and CMD died of.
@@ -22,7 +24,7 @@ pub(crate) struct Report {
 impl Default for Report {
     fn default() -> Self {
         let none = Duration::ZERO;
-        Self { outcome: "failed", token: None, waited: none, held: none, typed: None }
+        Self { outcome: "failed", token: None, tokens: None, waited: none, held: none, typed: None }
     }
 }
 
@@ -34,13 +36,16 @@ impl Report {
     }
 
     pub(crate) fn print(&self, code: u8) {
-        let object = json!({
+        let mut object = json!({
             "outcome": self.outcome,
             "token": self.token,
             "exit_code": code,
             "waited_ms": millis(self.waited),
             "held_ms": millis(self.held),
         });
+        if let Some(tokens) = &self.tokens {
+            object["tokens"] = tokens.clone();
+        }
         // Nobody is left to be told when nobody reads it.
         let _ = writeln!(io::stderr(), "{object}");
     }

@@ -3,68 +3,108 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use leaselock::{DoneInfo, ErrorKind, LockGuard, Release, Run as OneRun, Store};
+use futures::future::join_all;
+use leaselock::{DoneInfo, ErrorKind, FencingToken, Release, Run as OneRun, Store};
 use nix::sys::signal::Signal;
 
 use crate::args::{Global, Run};
 use crate::child::Child;
+use crate::choice;
 use crate::clock::{self, Moment};
 use crate::exit::{self, Failure};
 use crate::hold::{Course, Ended, Hold};
-use crate::key::{Key, Tenure};
+use crate::key::Key;
 use crate::limits::Policy;
 use crate::people;
 use crate::process::{self, Change, Prepare};
 use crate::report::Report;
 use crate::signals::Signals;
 use crate::status_file::{Place, StatusFile};
+use crate::tenure::Tenure;
 use crate::terminal::{self, Terminal};
 use crate::waiting::{self, Patience, Waited};
 use crate::watchdog::Watchdog;
 
 /// How long an interrupted wait may take to withdraw from the store.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
+/// How long it may take to end a session, or to give back what a slower store of a quorum has, when the
+/// lock has been given back. What is left then ends by itself.
+const LEFTOVERS: Duration = Duration::from_secs(2);
 
 /// What `run --help` says besides the options and the exit codes.
 pub(crate) const LONG_HELP: &str = "\
-CMD gets LEASELOCK_NAME, LEASELOCK_TOKEN (the fencing token: pass it on with every write that the
-lock protects), LEASELOCK_HOLDER, LEASELOCK_STORE (without credentials and options) and
-LEASELOCK_STATUS_FILE, a small JSON file that is kept current: name, token, holder, state (held,
-at_risk, lost), deadline (wall clock) and boot_deadline (seconds on CLOCK_BOOTTIME); with --limit
-also LEASELOCK_PERMITS, how many it has.
+Examples:
+  leaselock run -n backup -- ./backup.sh           one at a time, or not at all
+  leaselock run --wait 5m acct/4 acct/17 -- ./pay  both of them, or none
+  leaselock run --limit 4 licences -- ./render     four at a time
 
-A LOCK is one of three things, and stays it: a lock, which one holds; with --shared and --exclusive
-one that many readers or one writer hold; with --limit a semaphore. Readers that come after a waiting
-writer wait behind it. Whoever holds or waits with one of these or --fair does so under a session, a
-second small record that is renewed in place of LOCK's and ends with this process. All who use a plain
-lock should say --fair or none of them: who does not gets it only when nobody waits in the queue.
+CMD finds in its environment:
+  LEASELOCK_NAME         LOCK; several, a line for each
+  LEASELOCK_TOKEN        the fencing token: pass it on with every write that the
+                         lock protects
+  LEASELOCK_TOKENS       with several LOCKs, instead of LEASELOCK_TOKEN and
+                         LEASELOCK_HOLDER: a line NAME=TOKEN for each
+  LEASELOCK_HOLDER       the id of this acquisition
+  LEASELOCK_PERMITS      with --limit: how many it has
+  LEASELOCK_STORE        the store's URL, without credentials and options;
+                         several, a line for each
+  LEASELOCK_STATUS_FILE  a small JSON file that is kept current: name, token (or
+                         tokens, by name), holder, state (held, at_risk, lost),
+                         deadline (wall clock) and boot_deadline (seconds on
+                         CLOCK_BOOTTIME)
 
-With --once, CMD is run under a lease on a key instead of a lock, and when it exits with 0 that is
-recorded in the same place: whoever comes later exits with 0 and does not run it. Any other end of CMD
-is not recorded, and it may be run again; so it is when this host dies, even after CMD has done its
-work. Keys and locks of the same name have nothing to do with each other.
+A LOCK is one of three things, and stays it: a lock, which one holds; with
+--shared and --exclusive one that many readers or one writer hold; with --limit
+a semaphore. Readers that come after a waiting writer wait behind it. Whoever
+holds or waits with one of these or --fair does so under a session, a second
+small record that is renewed in place of LOCK's and ends with this process. All
+who use a plain lock should say --fair or none of them: who does not gets it
+only when nobody waits in the queue.
 
-With --json, outcome is one of completed, busy, timed_out, skipped, already_done, interrupted (by a
-signal, while waiting), not_started, lost (exit code 120), overrun (121), unrecorded (CMD has
-succeeded, but that was not recorded for certain) and failed.
+Several LOCKs are plain locks of one store. They are taken in the order of their
+names, whatever order they are given in, so that those who want the same ones
+never wait for each other in a circle. While a later one is waited for, the
+earlier ones are held. The loss of one is the loss of all.
 
-CMD runs in a process group of its own, which never outlives the lease. When the lease is lost or
-cannot be renewed in time, the group gets TERM, and KILL after --kill-grace, at the latest a moment
-before the lease ends. A separate watchdog process does the same when leaselock itself is frozen
-(SIGSTOP) or killed. What CMD leaves in its group when it ends is ended too, before the release.
+Several --store, an odd number that fail independently of each other, hold one
+plain LOCK: while a majority of them says so. What a minority does, or does not
+answer, neither frees nor blocks it; but a directory must exist, or be possible
+to make, when this begins. Everybody has to name the same stores. `ls`, `show`
+and `break` work on one of them at a time.
+
+With --once, CMD is run under a lease on a key instead of a lock, and when it
+exits with 0 that is recorded in the same place: whoever comes later exits with
+0 and does not run it. Any other end of CMD is not recorded, and it may be run
+again; so it is when this host dies, even after CMD has done its work. Keys and
+locks of the same name have nothing to do with each other.
+
+With --json, outcome is one of completed, busy, timed_out, skipped,
+already_done, interrupted (by a signal, while waiting), not_started, lost (exit
+code 120), overrun (121), unrecorded (CMD has succeeded, but that was not
+recorded for certain) and failed. Several LOCKs have tokens, by name; token is
+null then.
+
+CMD runs in a process group of its own, which never outlives the lease. When the
+lease is lost or cannot be renewed in time, the group gets TERM, and KILL after
+--kill-grace, at the latest a moment before the lease ends. A separate watchdog
+process does the same when leaselock itself is frozen (SIGSTOP) or killed. What
+CMD leaves in its group when it ends is ended too, before the release.
 
 What this does not cover:
-  - A process that leaves the group (setsid, a daemon, a container started by another service).
-  - A CMD that runs as another user, and so cannot be signalled (use `sudo leaselock run`, not
-    `leaselock run … sudo`).
-  - A machine, virtual machine or container that is frozen whole: CMD is killed as soon as it goes
-    on, but may get a few instructions in first. That is what the fencing token is for.
-  - ^Z at the terminal, or SIGSTOP: nothing renews the lease meanwhile, and the watchdog ends CMD
-    when it runs out.
+  - A process that leaves the group (setsid, a daemon, a container started by
+    another service).
+  - A CMD that runs as another user, and so cannot be signalled (use
+    `sudo leaselock run`, not `leaselock run … sudo`).
+  - A machine, virtual machine or container that is frozen whole: CMD is killed
+    as soon as it goes on, but may get a few instructions in first. That is what
+    the fencing token is for.
+  - ^Z at the terminal, or SIGSTOP: nothing renews the lease meanwhile, and the
+    watchdog ends CMD when it runs out.
   - --on-lost warn: nothing stops CMD then, and there is no watchdog.
 
-INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is renewed until CMD has
-ended, and only then given back. While the lock is waited for, they end the wait.";
+INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to the group; the lease is
+renewed until CMD has ended, and only then given back. While the lock is waited
+for, they end the wait.";
 
 /// What follows when the lease was lost and CMD was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +121,12 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
 
 /// Answers the exit code.
 pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> Result<u8, Failure> {
+    let locks = choice::names(args);
+    let stores = global.stores().len();
+    if stores > 1 && after_loss == AfterLoss::Again {
+        return Err(Failure::new(exit::USAGE, "an election is held on one --store"));
+    }
+    choice::check(args, locks.len(), stores)?;
     let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
     let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
         .map_err(|message| Failure::new(exit::USAGE, message))?;
@@ -91,7 +137,8 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
         false => None,
     };
     let mut report = Report::default();
-    let run = Running { global, args, policy, place: &place, after_loss };
+    let name = locks.join(", ");
+    let run = Running { global, args, locks, name, policy, place: &place, after_loss };
     let ended = crate::block_on(run.run(watchdog.as_mut(), &mut report));
     if let Some(watchdog) = watchdog {
         watchdog.dismiss();
@@ -110,6 +157,10 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
 struct Running<'a> {
     global: &'a Global,
     args: &'a Run,
+    /// In the order of their names, each once.
+    locks: Vec<String>,
+    /// All of them, for people.
+    name: String,
     policy: Policy,
     place: &'a Place,
     after_loss: AfterLoss,
@@ -126,26 +177,26 @@ impl Running<'_> {
         let opened = tokio::select! {
             biased;
             signal = signals.request() => return Ok(report.interrupted(signal)),
-            opened = crate::open(self.global) => opened,
+            opened = crate::open_all(self.global) => opened,
         };
-        let store = opened?;
+        let stores = opened?;
         report.waited = since(begun);
-        let key = self.key(&store);
+        let key = choice::key(self.args, &self.locks, &stores)?;
         loop {
             let watchdog = watchdog.as_deref_mut();
-            let ended = self.round(&store, &key, &mut signals, watchdog, report).await;
+            let ended = self.round(&stores, &key, &mut signals, watchdog, report).await;
             // What was typed at the terminal went to CMD alone, and is meant for this process too.
             let asked_to_end = signals.asked_to_end() || report.typed.is_some();
             let again = self.after_loss == AfterLoss::Again && !asked_to_end;
             if !again || !was_lost(&ended, report) {
-                if key.needs_session() {
-                    withdraw(&store, &mut signals).await;
+                if key.lingers() {
+                    wind_up(&stores, &mut signals, LEFTOVERS).await;
                 }
                 return ended;
             }
             report.outcome = Report::default().outcome;
             if !self.global.quiet {
-                people::say(&format!("{}: the lease was lost: campaigning again", self.args.lock));
+                people::say(&format!("{}: the lease was lost: campaigning again", self.name));
             }
         }
     }
@@ -153,7 +204,7 @@ impl Running<'_> {
     /// Waits for the lock, and holds it while CMD runs.
     async fn round(
         &self,
-        store: &Store,
+        stores: &[Store],
         key: &Key,
         signals: &mut Signals,
         watchdog: Option<&mut Watchdog>,
@@ -165,7 +216,7 @@ impl Running<'_> {
         report.waited += since(begun);
         match waited? {
             Waited::Acquired(tenure) => {
-                let code = self.hold(store, key, tenure, signals, watchdog, report).await;
+                let code = self.hold(stores, key, tenure, signals, watchdog, report).await;
                 report.held += since(acquired);
                 code
             }
@@ -183,61 +234,16 @@ impl Running<'_> {
                 Ok(0)
             }
             Waited::Interrupted(signal) => {
-                withdraw(store, signals).await;
+                wind_up(stores, signals, WITHDRAWAL).await;
                 Ok(report.interrupted(signal))
             }
-        }
-    }
-
-    fn key(&self, store: &Store) -> Key {
-        let args = self.args;
-        let name = &args.lock;
-        let owner = args.owner.clone().unwrap_or_else(people::user);
-        // The builders have these options in common, but no type.
-        macro_rules! with_options {
-            ($key:expr) => {{
-                let mut key = $key.ttl(args.ttl).owner(owner);
-                if let Some(note) = &args.note {
-                    key = key.note(note);
-                }
-                if let Some(time) = args.max_hold {
-                    key = key.max_hold(time);
-                }
-                key
-            }};
-        }
-        macro_rules! with_min_hold {
-            ($key:expr) => {{
-                let key = with_options!($key);
-                match args.min_hold {
-                    Some(time) => key.min_hold(time),
-                    None => key,
-                }
-            }};
-        }
-        if args.once {
-            let once = with_min_hold!(store.once(name));
-            return Key::Once(match args.retention {
-                Some(time) => once.retention(time),
-                None => once,
-            });
-        }
-        if let Some(limit) = args.limit {
-            let semaphore = with_options!(store.semaphore(name, limit));
-            return Key::Permits(semaphore, args.permits.unwrap_or(1));
-        }
-        match (args.shared, args.exclusive) {
-            (true, _) => Key::Shared(with_options!(store.rwlock(name))),
-            (false, true) => Key::Exclusive(with_options!(store.rwlock(name))),
-            (false, false) if args.fair => Key::Fair(with_min_hold!(store.lock(name)).fair()),
-            (false, false) => Key::Lock(with_min_hold!(store.lock(name))),
         }
     }
 
     fn was_done(&self, done: &DoneInfo) -> String {
         format!(
             "{}: not run again: it was done by {} at {}",
-            self.args.lock,
+            self.name,
             people::owner(&done.owner),
             humantime::format_rfc3339_seconds(done.at),
         )
@@ -248,7 +254,7 @@ impl Running<'_> {
         loop {
             match waiting::acquire(key, self.patience(), signals, self.global.quiet).await? {
                 // This process was frozen between the acquisition and now: once more.
-                Waited::Acquired(late) if !late.guard().is_held() => {
+                Waited::Acquired(late) if !late.is_held() => {
                     self.release(late, signals).await;
                 }
                 waited => return Ok(waited),
@@ -277,15 +283,17 @@ impl Running<'_> {
     /// From the acquisition to the release.
     async fn hold(
         &self,
-        store: &Store,
+        stores: &[Store],
         key: &Key,
         tenure: Tenure,
         signals: &mut Signals,
         watchdog: Option<&mut Watchdog>,
         report: &mut Report,
     ) -> Result<u8, Failure> {
-        report.token = Some(tenure.guard().token().get());
-        let ended = match self.start(store, key, tenure.guard(), signals, watchdog) {
+        let marks = tenure.marks();
+        (report.token, report.tokens) =
+            (marks.token().map(FencingToken::get), marks.tokens_as_json());
+        let ended = match self.start(stores, key, &tenure, signals, watchdog) {
             Ok(hold) => hold.until_end().await,
             Err(failure) => {
                 report.outcome = "not_started";
@@ -302,7 +310,7 @@ impl Running<'_> {
             tenure => self.release(tenure, signals).await,
         };
         if let Some(reason) = lost.as_ref().filter(|_| !ended.stopped && !self.global.quiet) {
-            let name = &self.args.lock;
+            let name = &self.name;
             people::say(&format!("{name}: the command finished without the lock: {reason}"));
         }
         report.typed = typed(&ended, died_by);
@@ -317,26 +325,28 @@ impl Running<'_> {
 
     fn start<'a>(
         &'a self,
-        store: &Store,
+        stores: &[Store],
         key: &Key,
-        guard: &LockGuard,
+        tenure: &Tenure,
         signals: &'a mut Signals,
         mut watchdog: Option<&'a mut Watchdog>,
     ) -> Result<Hold<'a>, Failure> {
-        let watch = guard.watch();
+        let watch = tenure.watch();
         let status = watch.status();
         let deadline = Moment::at(status.boot_deadline, status.wall_deadline);
         let limits = self.policy.limits(deadline);
-        if !guard.is_held() {
+        if !tenure.is_held() {
             let message = "the lease was lost before the command could be started";
             return Err(Failure::new(exit::LOST, message));
         }
         if let Some(watchdog) = &mut watchdog {
             watchdog.lease(self.policy.for_watchdog(limits));
         }
-        let status_file = StatusFile::create(self.place, guard, &status)
-            .inspect_err(|error| people::say(&format!("no status file: {error}")))
-            .ok();
+        let marks = tenure.marks();
+        let status_file =
+            StatusFile::create(self.place, self.name.clone(), tenure.marks(), &status)
+                .inspect_err(|error| people::say(&format!("no status file: {error}")))
+                .ok();
         let terminal = Terminal::find();
         let handed_over = terminal.to_hand_over();
         let prepare = Prepare {
@@ -345,18 +355,23 @@ impl Running<'_> {
             die_with_parent: self.policy.stops(),
         };
         let status_path = status_file.as_ref().map(|file| file.path().as_os_str().to_owned());
-        let environment: [(&str, Option<OsString>); 6] = [
-            ("LEASELOCK_NAME", Some(guard.name().into())),
-            ("LEASELOCK_TOKEN", Some(guard.token().to_string().into())),
-            ("LEASELOCK_HOLDER", Some(guard.id().to_string().into())),
-            ("LEASELOCK_STORE", Some(store.url().into())),
+        let lines = |lines: Vec<String>| Some(lines.join("\n").into());
+        let token = marks.token().map(|token| OsString::from(token.to_string()));
+        let tokens = marks.tokens().map(|tokens| tokens.iter());
+        let tokens = tokens.map(|all| all.map(|(name, token)| format!("{name}={token}")).collect());
+        let urls = stores.iter().map(|store| store.url().to_owned()).collect();
+        // None where there is none: what a `run` around this one has set is another's.
+        let environment: [(&str, Option<OsString>); 7] = [
+            ("LEASELOCK_NAME", lines(self.locks.clone())),
+            ("LEASELOCK_TOKEN", token.clone()),
+            ("LEASELOCK_TOKENS", tokens.and_then(lines)),
+            ("LEASELOCK_HOLDER", marks.holder().map(Into::into)),
+            ("LEASELOCK_STORE", lines(urls)),
             ("LEASELOCK_STATUS_FILE", status_path),
-            // None of those around it, either.
             ("LEASELOCK_PERMITS", key.permits().map(|permits| permits.to_string().into())),
         ];
         // Within another election's CMD, `run` leaves that one's term alone.
-        let term = (self.after_loss == AfterLoss::Again)
-            .then(|| ("LEASELOCK_TERM", Some(guard.token().to_string().into())));
+        let term = (self.after_loss == AfterLoss::Again).then_some(("LEASELOCK_TERM", token));
         let environment = environment.into_iter().chain(term);
         let child = Child::start(&self.args.command, environment, prepare).inspect_err(|_| {
             // It may have got so far: both belong to nobody now.
@@ -368,7 +383,7 @@ impl Running<'_> {
             }
         })?;
         Ok(Hold {
-            name: &self.args.lock,
+            name: &self.name,
             policy: self.policy,
             child,
             terminal,
@@ -393,7 +408,7 @@ impl Running<'_> {
                 Err(error) => Err(error.into()),
             },
             signal = signals.request() => {
-                let name = &self.args.lock;
+                let name = &self.name;
                 let message =
                     format!("{name}: {signal}: it is not known whether the success was recorded");
                 Err(Failure::new(exit::UNAVAILABLE, message))
@@ -405,7 +420,7 @@ impl Running<'_> {
     async fn release(&self, tenure: Tenure, signals: &mut Signals) -> Option<String> {
         let warn = |text: String| {
             if !self.global.quiet {
-                people::say(&format!("{}: {text}", self.args.lock));
+                people::say(&format!("{}: {text}", self.name));
             }
         };
         let unconfirmed = "the store did not confirm the release: the lock ends by itself";
@@ -424,13 +439,13 @@ impl Running<'_> {
     }
 }
 
-/// Undoes an acquisition that is under way, and ends the session under which this process waited or
-/// held, unless a (second) signal comes.
-async fn withdraw(store: &Store, signals: &mut Signals) {
+/// Undoes an acquisition that is under way, and ends whatever of it lingers, unless that takes too long
+/// or a (second) signal comes.
+async fn wind_up(stores: &[Store], signals: &mut Signals, limit: Duration) {
     tokio::select! {
         biased;
         _ = signals.request() => {}
-        _ = clock::within(WITHDRAWAL, store.shutdown()) => {}
+        _ = clock::within(limit, join_all(stores.iter().map(Store::shutdown))) => {}
     }
 }
 

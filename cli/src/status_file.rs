@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use leaselock::{FencingToken, LeasePhase, LeaseStatus, LockGuard};
+use leaselock::{FencingToken, LeasePhase, LeaseStatus};
 use nix::unistd::{AccessFlags, access, getpid};
 use serde_json::json;
 
 use crate::clock::Moment;
+use crate::tenure::Marks;
 
 /// Where the file will be: a directory of its own, so that nobody else can put a file or a link in
 /// its place even below a shared /tmp.
@@ -54,25 +55,19 @@ pub(crate) struct StatusFile {
     place: Place,
     path: PathBuf,
     name: String,
-    token: FencingToken,
-    holder: String,
+    marks: Marks,
 }
 
 impl StatusFile {
     pub(crate) fn create(
         place: &Place,
-        guard: &LockGuard,
+        name: String,
+        marks: Marks,
         status: &LeaseStatus,
     ) -> io::Result<Self> {
         // Fails when anything is there already, be it a link.
         DirBuilder::new().mode(0o700).create(&place.directory)?;
-        let file = Self {
-            place: place.clone(),
-            path: place.file(),
-            name: guard.name().to_owned(),
-            token: guard.token(),
-            holder: guard.id().to_string(),
-        };
+        let file = Self { place: place.clone(), path: place.file(), name, marks };
         file.write(status)?;
         Ok(file)
     }
@@ -83,14 +78,17 @@ impl StatusFile {
 
     /// Replaces the file whole: a reader sees the old text or the new one.
     pub(crate) fn write(&self, status: &LeaseStatus) -> io::Result<()> {
-        let text = json!({
+        let mut text = json!({
             "name": self.name,
-            "token": self.token.get(),
-            "holder": self.holder,
+            "token": self.marks.token().map(FencingToken::get),
+            "holder": self.marks.holder(),
             "state": state(&status.phase),
             "deadline": humantime::format_rfc3339_millis(status.wall_deadline).to_string(),
             "boot_deadline": status.boot_deadline.as_secs_f64(),
         });
+        if let Some(tokens) = self.marks.tokens_as_json() {
+            text["tokens"] = tokens;
+        }
         let draft = self.place.draft();
         // One that an interrupted run left.
         let _ = fs::remove_file(&draft);

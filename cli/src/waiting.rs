@@ -9,9 +9,10 @@ use leaselock::{DoneInfo, LockInfo};
 use nix::sys::signal::Signal;
 
 use crate::clock;
-use crate::key::{Answer, Key, Tenure};
+use crate::key::{Answer, Key};
 use crate::people;
 use crate::signals::Signals;
+use crate::tenure::Tenure;
 
 /// Shorter waits are nothing to talk about, and need no further request to the store.
 const FIRST_WORD: Duration = Duration::from_millis(500);
@@ -91,9 +92,9 @@ async fn spin(key: &Key) -> Infallible {
 }
 
 async fn situation(key: &Key) -> String {
-    match key.inspect().await {
-        Ok(info) => people::situation(&info),
+    match key.situation().await {
+        Ok(text) => text,
         // The attempt itself reports errors, or outlasts them.
-        Err(_) => format!("the store does not say who holds {}", people::plain(key.name())),
+        Err(_) => format!("the store does not say who holds {}", people::plain(&key.name())),
     }
 }

@@ -21,8 +21,8 @@ use crate::record::{Lease, Payload, Record};
 use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
 
-/// However often others rewrite the record between our read and our write, we do not retry
-/// without end within one renewal.
+/// However often others rewrite the record between our read and our write, we do not retry without end
+/// within one renewal, and not without a pause when giving the lock back.
 const REDO: usize = 8;
 /// Attempts of a renewal that the user asked for.
 const COMMANDED: u32 = 3;
@@ -162,9 +162,11 @@ impl Entry {
         if let Some(reason) = self.hold.loss() {
             return Ok(Last::Lost(reason));
         }
-        // However often others write: under a session that goes on, what is not given back stays.
-        loop {
-            let clock = self.store.clock();
+        // Under a session that is renewed the last write comes ever later.
+        let until = self.hold.last_write();
+        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store.rng()));
+        for tries in 1.. {
+            let clock = Arc::clone(self.store.clock());
             let (nonce, now) = (self.store.nonce(), clock.now().wall);
             let decision = match how {
                 End::Finish(result) => finish(&self.record, self.own, result, nonce, now),
@@ -180,10 +182,10 @@ impl Entry {
                 | (HolderDecision::Gone(Gone::Released), End::Release) => return Ok(Last::Landed),
                 (HolderDecision::Gone(gone), _) => return Ok(Last::Lost(gone.into())),
             };
-            if clock.now().boot >= self.hold.last_write() {
-                return Ok(Last::TooLate);
+            if clock.now().boot >= until {
+                break;
             }
-            let patience = self.patience(u32::MAX);
+            let patience = Patience { until, ..self.patience(u32::MAX) };
             match self.store.swap(&self.key, Some(&self.version), &record, patience).await? {
                 Swap::Won { version } => {
                     self.remember(*record, version);
@@ -193,10 +195,15 @@ impl Entry {
                     if let Some(reason) = self.adopt(*read, record.lease(self.own.id)) {
                         return Ok(Last::Lost(reason));
                     }
+                    // Many who come and go, or a store that refuses everything.
+                    if tries >= REDO {
+                        clock.sleep_until(clock.now().boot.plus(backoff.next())).await;
+                    }
                 }
                 Swap::Unknown(error) => return Ok(Last::Unknown(error)),
             }
         }
+        Ok(Last::TooLate)
     }
 
     /// Whoever comes next in this process need not read what it has just left free.

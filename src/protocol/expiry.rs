@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::holder::HolderId;
-use crate::record::{Lease, Record};
+use crate::record::{Done, Lease, Record};
 use crate::time::{Boot, Moment, Wall};
 use crate::token::FencingToken;
 
@@ -184,6 +184,16 @@ pub fn judge(lease: &Lease, evidence: &Evidence<'_>) -> Verdict {
         ends = ends.min(now.plus(end.since(wall)).plus(Duration::from_micros(1)));
     }
     Verdict::AliveUntil(ends)
+}
+
+/// Whether the time for which a result stands has certainly passed. Judged by the store's clock
+/// alone, from the stamp of the record: nobody writes a record that has a result, so its stamp is
+/// the time of recording. Where the store's time is not known, no result is past.
+pub fn is_past(done: &Done, store: Option<StoreTime>) -> bool {
+    let (Some(retention), Some(store)) = (done.retention, store) else { return false };
+    // Hazard H23: a stamp in the future proves nothing.
+    store.last_modified <= store.at_least
+        && store.at_least.since(store.last_modified) >= retention.saturating_add(store.margin)
 }
 
 #[cfg(test)]

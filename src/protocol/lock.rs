@@ -8,8 +8,7 @@
 
 use std::time::Duration;
 
-use super::expiry::{Evidence, Rule};
-use super::once;
+use super::expiry::{Evidence, Rule, is_past};
 use super::queue::{self, Unclear, Want, WayIn, serve};
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::record::{End, Ended, Kind, Lease, MAX_TTL, MIN_TTL, Mode, Payload, Record, Ticket};
@@ -91,7 +90,7 @@ pub fn acquire(
     if found.lease(intent.id).is_some() {
         return AcquireDecision::Ours;
     }
-    if found.done.as_ref().is_some_and(|done| !once::is_past(done, evidence.store)) {
+    if found.done.as_ref().is_some_and(|done| !is_past(done, evidence.store)) {
         return AcquireDecision::Done;
     }
     match queue::way_in(found, evidence, intent.id, &intent.want) {
@@ -133,11 +132,6 @@ fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
     if intent.payload.is_some() {
         record.payload.clone_from(&intent.payload);
     }
-}
-
-/// An entry that a contender finds ended was released, if it only stayed for its minimum hold.
-pub(super) fn how_it_ended(lease: &Lease) -> End {
-    if lease.released_at.is_some() { Ended::Released.into() } else { Ended::Expired.into() }
 }
 
 /// What a holder that writes again finds.

@@ -9,7 +9,6 @@
 
 use std::time::Duration;
 
-use super::expiry::StoreTime;
 use super::lock::{HolderDecision, Own, entry, gone};
 use crate::holder::Nonce;
 use crate::record::{Done, Ended, Payload, Record};
@@ -44,22 +43,12 @@ pub fn finish(
     HolderDecision::Write(Box::new(record))
 }
 
-/// Whether the time for which a result stands has certainly passed. Judged by the store's clock
-/// alone, from the stamp of the record: nobody writes a record that has a result, so its stamp is
-/// the time of recording. Where the store's time is not known, no result is past.
-pub fn is_past(done: &Done, store: Option<StoreTime>) -> bool {
-    let (Some(retention), Some(store)) = (done.retention, store) else { return false };
-    // Hazard H23: a stamp in the future proves nothing.
-    store.last_modified <= store.at_least
-        && store.at_least.since(store.last_modified) >= retention.saturating_add(store.margin)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::FencingToken;
     use crate::holder::{HolderId, Owner};
-    use crate::protocol::expiry::{Evidence, Observations, Sessions, contender_wait};
+    use crate::protocol::expiry::{Evidence, Observations, Sessions, StoreTime, contender_wait};
     use crate::protocol::lock::{
         Acquire, AcquireDecision, Gone, acquire, break_lease, release, renew,
     };

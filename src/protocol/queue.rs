@@ -10,9 +10,8 @@
 use std::time::Duration;
 
 use super::expiry::{Evidence, Rule, Standing, Verdict, judge};
-use super::lock::how_it_ended;
 use crate::holder::HolderId;
-use crate::record::{Kind, MAX_HOLDERS, MAX_WAITERS, Mode, Record, Ticket};
+use crate::record::{End, Ended, Kind, Lease, MAX_HOLDERS, MAX_WAITERS, Mode, Record, Ticket};
 use crate::time::{Boot, Wall};
 
 /// How much of a lock a contender wants, and how it waits.
@@ -149,4 +148,9 @@ impl Record {
         let all_share = beside(mode) && self.holders.iter().all(|lease| beside(lease.mode));
         self.holders.is_empty() || (all_share && self.holders.len() < MAX_HOLDERS)
     }
+}
+
+/// An entry that a contender finds ended was released, if it only stayed for its minimum hold.
+fn how_it_ended(lease: &Lease) -> End {
+    if lease.released_at.is_some() { Ended::Released.into() } else { Ended::Expired.into() }
 }

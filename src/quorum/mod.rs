@@ -135,56 +135,30 @@ impl QuorumLock {
         &self.name
     }
 
-    /// How long each entry lasts without renewal: see [`Lock::ttl`](crate::Lock::ttl).
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
-        self
-    }
+    crate::options::setters! {
+        /// How long each entry lasts without renewal: see [`Lock::ttl`](crate::Lock::ttl).
+        ttl(ttl: Duration) { ttl: Some(ttl) }
 
-    /// How often each entry is renewed, and how often at most it is tried to enter a store that does
-    /// not have it: see [`Lock::renew_every`](crate::Lock::renew_every).
-    #[must_use]
-    pub fn renew_every(mut self, interval: Duration) -> Self {
-        self.options.renew_every = Some(interval);
-        self
-    }
+        /// How often each entry is renewed, and how often at most it is tried to enter a store that does
+        /// not have it: see [`Lock::renew_every`](crate::Lock::renew_every).
+        renew_every(interval: Duration) { renew_every: Some(interval) }
 
-    /// A label for the records, at most 128 bytes, so that others can see who holds the lock.
-    #[must_use]
-    pub fn owner(mut self, label: impl Into<String>) -> Self {
-        self.options.owner = label.into();
-        self
-    }
+        /// A label for the records, at most 128 bytes, so that others can see who holds the lock.
+        owner(label: impl Into<String>) { owner: label.into() }
 
-    /// Free text for the records, at most 1,024 bytes.
-    #[must_use]
-    pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.options.note = Some(text.into());
-        self
-    }
+        /// Free text for the records, at most 1,024 bytes.
+        note(text: impl Into<String>) { note: Some(text.into()) }
 
-    /// The lock is lost after this time even if it could be renewed.
-    #[must_use]
-    pub fn max_hold(mut self, limit: Duration) -> Self {
-        self.options.max_hold = Some(limit);
-        self
-    }
+        /// The lock is lost after this time even if it could be renewed.
+        max_hold(limit: Duration) { max_hold: Some(limit) }
 
-    /// A payload to set when the lock is acquired, at every store that is entered. Later,
-    /// [`LockGuard::set_payload`] sets it at a majority for certain, and where it can.
-    #[must_use]
-    pub fn payload(mut self, payload: Payload) -> Self {
-        self.options.payload = Some(payload);
-        self
-    }
+        /// A payload to set when the lock is acquired, at every store that is entered. Later,
+        /// [`LockGuard::set_payload`] sets it at a majority for certain, and where it can.
+        payload(payload: Payload) { payload: Some(payload) }
 
-    /// Whether stores' own clocks may show that a lease has expired: see
-    /// [`Lock::store_clock`](crate::Lock::store_clock).
-    #[must_use]
-    pub fn store_clock(mut self, on: bool) -> Self {
-        self.options.no_store_clock = !on;
-        self
+        /// Whether stores' own clocks may show that a lease has expired: see
+        /// [`Lock::store_clock`](crate::Lock::store_clock).
+        store_clock(on: bool) { no_store_clock: !on }
     }
 
     /// Acquires the lock; waits for as long as somebody else holds it. Returns when a majority has

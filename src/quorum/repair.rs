@@ -1,7 +1,8 @@
 //! What goes on behind the guard of a quorum: members that do not have its entry are entered.
 //!
 //! They were too slow for the round, were down, lost their record, or were lost. One task for each
-//! guard; it ends with the lease.
+//! guard; it ends with the lease. Where an operator has broken the entry it stays out: otherwise a break
+//! at a majority would end the lock only if it were done at all of them between two renewals.
 //!
 //! **Why a member may be entered after the acquisition.** The lock is held by who has the entries of a
 //! majority *at that moment*, each within its own validity. A member is entered by the rules for every
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use super::round::{Field, Report, Round};
 use crate::clock::{Boot, Clock};
-use crate::hold::{Hold, LeasePhase};
+use crate::hold::{Hold, LeasePhase, LossReason};
 use crate::joint::Joining;
 
 /// After so many pauses at most a member is tried again that could not be entered. Two renewals fit
@@ -92,7 +93,7 @@ impl Repair {
 
     fn look_around(&mut self) {
         for (number, seat) in self.seats.iter_mut().enumerate() {
-            if seat.busy || seat.hold.as_ref().is_some_and(|hold| hold.is_held()) {
+            if seat.busy || seat.hold.as_ref().is_some_and(|hold| hold.is_held() || broken(hold)) {
                 continue;
             }
             if seat.rest > 0 {
@@ -123,4 +124,8 @@ impl Repair {
             }
         }
     }
+}
+
+fn broken(hold: &Hold) -> bool {
+    matches!(hold.loss(), Some(LossReason::Broken { .. }))
 }

@@ -43,10 +43,13 @@ fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordErro
         history: record.history[first_tenure..].iter().map(tenure).collect(),
         unknown: &record.unknown,
     };
-    serde_json::to_vec(&document).map_err(|error| RecordError {
+    let mut body = serde_json::to_vec(&document).map_err(|error| RecordError {
         path: String::new(),
         fault: Fault::NotJson(error.to_string()),
-    })
+    })?;
+    // It is kept for as long as the lock is held, by some stores too.
+    body.shrink_to_fit();
+    Ok(body)
 }
 
 fn holder(lease: &Lease) -> HolderEntry<'_> {

@@ -12,6 +12,7 @@ mod exit_codes;
 mod gathering;
 mod lease;
 mod once;
+mod several;
 mod shared;
 mod signals;
 mod terminal;

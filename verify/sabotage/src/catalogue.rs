@@ -93,12 +93,12 @@ pub(crate) const ALL: &[Sabotage] = &[
         &[
             edit(
                 "src/keeper/entry.rs",
-                "            let patience = self.patience(u32::MAX);\n",
+                "            let patience = Patience { until, ..self.patience(u32::MAX) };\n",
                 "            if matches!(how, End::Release) {
                 self.store.delete(&self.key, self.request_timeout).await;
                 return Ok(Last::Landed);
             }
-            let patience = self.patience(u32::MAX);\n",
+            let patience = Patience { until, ..self.patience(u32::MAX) };\n",
             ),
         ],
     ),
@@ -254,8 +254,8 @@ pub(crate) const ALL: &[Sabotage] = &[
         "work is run again although its result is on record",
         &[edit(
             "src/protocol/lock.rs",
-            "is_some_and(|done| !once::is_past(done, evidence.store))",
-            "is_some_and(|done| false && !once::is_past(done, evidence.store))",
+            "is_some_and(|done| !is_past(done, evidence.store))",
+            "is_some_and(|done| false && !is_past(done, evidence.store))",
         )],
     ),
     library(
@@ -272,7 +272,7 @@ pub(crate) const ALL: &[Sabotage] = &[
         "no-retention-margin",
         "a result is past to the second of the store's clock",
         &[edit(
-            "src/protocol/once.rs",
+            "src/protocol/expiry.rs",
             "retention.saturating_add(store.margin)",
             "retention",
         )],
