@@ -14,6 +14,13 @@
 //! time (that is a pause), crashes and comes back with no memory; somebody breaks the lease or
 //! deletes the record; time passes.
 //!
+//! That is [`world`]. What stands beside it is explored by itself, with the lock taken for what it is
+//! shown to be there:
+//! - [`family`]: what is held beside others, in turn and under sessions;
+//! - [`quorum`]: a lock over several stores, of which a majority decides;
+//! - [`fence`]: objects that only the holder may change;
+//! - [`gathering`]: latches and barriers.
+//!
 //! # Time
 //! Time is counted in ticks, and the state holds *ages* (ticks since a write was decided on, since
 //! an entry was first seen) instead of readings of clocks, each no longer counted once it can change
@@ -23,7 +30,9 @@
 //! # What bounds it
 //! The number of acquisitions, of writes sent, of crashes, breaks and deletions. Every step but a
 //! tick uses up some of it, and ticks end when all ages are saturated: there are no cycles, so a
-//! state without a successor is the end of a path, and what holds there must hold eventually.
+//! state without a successor is the end of a path, and what holds there must hold eventually. Sessions
+//! may be renewed for ever, and members of a quorum be lost and entered: there each state is asked what
+//! comes of it if those who live do what they do, and nothing else happens.
 //!
 //! # Use
 //! `cargo run --profile verify -p leaselock-model` checks what every run checks and shows that each
