@@ -206,16 +206,20 @@ pub(crate) fn family_sabotages() -> Vec<(&'static str, Family)> {
 
 const TWO_CONTEND: Quorum =
     Quorum { members: 3, rounds: &[2, 1], joins: 1, outages: 0, sabotage: None };
-const IN_AN_OUTAGE: Quorum = Quorum { rounds: &[1, 1], outages: 1, ..TWO_CONTEND };
+const IN_AN_OUTAGE: Quorum = Quorum { rounds: &[1, 1], joins: 3, outages: 1, ..TWO_CONTEND };
 
 /// All worlds of a lock over several stores, those for every run first.
 pub(crate) fn quorums() -> Vec<Entry<Quorum>> {
     let entry = |name, states, world, deep| Entry { name, world, states, deep };
+    let again = Quorum { joins: 0, outages: 1, ..TWO_CONTEND };
     let three = Quorum { rounds: &[1, 1, 1], joins: 0, ..TWO_CONTEND };
+    let of_five = Quorum { members: 5, rounds: &[1, 1], ..TWO_CONTEND };
     vec![
         entry("quorum: two contend", 789_155, TWO_CONTEND, false),
-        entry("quorum: an outage", 150_332, IN_AN_OUTAGE, false),
+        entry("quorum: an outage", 187_582, IN_AN_OUTAGE, false),
+        entry("quorum: an outage, two rounds", 3_225_398, again, true),
         entry("quorum: three contend", 6_705_192, three, true),
+        entry("quorum: five members", 1_965_209, of_five, true),
     ]
 }
 

@@ -4,8 +4,8 @@
 //! A contender looks at every member, proposes one token, and votes with it at each; when a majority
 //! has its entry it holds the lock, and enters the other members behind its guard. It may give up at any
 //! moment, or crash, which comes to the same: nobody counts what it has entered any more, so that others
-//! may put it out, and what is on its way may yet land, or not. Any write may be on its way for any time. A member may be down,
-//! and come back with its record.
+//! may put it out, and what is on its way may yet land, or not. Any write may be on its way for any
+//! time. A member may be down, and come back with its record.
 //!
 //! # Time
 //! There are no clocks here. The lease of an entry may end for its holder at any moment, and only after
@@ -15,7 +15,8 @@
 //! Members are alike, so they are kept in order of what is on them: a member's number says nothing from
 //! one step to the next. An entry that its contender does not count any more, because its lease has
 //! ended or the round is over, is *astray*, and so is a write. Whose they were makes no difference any
-//! more, nor whether such an entry is taken off, or runs out and is put out by the next. A write whose condition does not hold any more is not kept.
+//! more, nor whether such an entry is taken off, or runs out and is put out by the next. A write whose
+//! condition does not hold any more is not kept.
 
 use leaselock::protocol::lock::AcquireDecision;
 use leaselock::protocol::quorum::is_vote;
@@ -88,7 +89,9 @@ pub(crate) enum Step {
     Shut(usize),
     /// A write reaches a member.
     Land(usize, Flight),
+    /// A member does not answer any more …
     Down(usize),
+    /// … and does again, with the record it had.
     Up(usize),
 }
 
