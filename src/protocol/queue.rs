@@ -379,6 +379,20 @@ mod tests {
     }
 
     #[test]
+    fn of_several_holders_the_first_that_may_end_is_waited_for() {
+        let record = asked(Kind::Semaphore, 2, &[shared(0, 1, 2), shared(1, 1, 2)]);
+        let later = SOON.plus(TTL);
+        for ends in [[SOON, later], [later, SOON]] {
+            let ends = ends.map(|end| Standing::Open(Verdict::AliveUntil(end)));
+            let sessions = [(session(0), ends[0]), (session(1), ends[1])].into_iter().collect();
+            let (number, want) = shared(2, 1, 2);
+            let want = Want { queue: false, ..want };
+            let decision = decide_knowing(&record, (number, want), &sessions);
+            assert_eq!(decision, AcquireDecision::HeldUntil(SOON));
+        }
+    }
+
+    #[test]
     fn a_reader_beyond_the_most_waits_and_enters_when_one_leaves() {
         let all: Vec<_> = (0..MAX_HOLDERS as u128).map(|number| shared(number, 1, 1)).collect();
         let full = asked(Kind::RwLock, 1, &all);
