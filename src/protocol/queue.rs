@@ -154,3 +154,258 @@ impl Record {
 fn how_it_ended(lease: &Lease) -> End {
     if lease.released_at.is_some() { Ended::Released.into() } else { Ended::Expired.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::holder::{Nonce, Owner};
+    use crate::protocol::expiry::{Observations, Sessions};
+    use crate::protocol::lock::{
+        Acquire, AcquireDecision, HolderDecision, Own, acquire, release, resize, shut_the_door,
+    };
+    use crate::time::Moment;
+    use crate::token::FencingToken;
+
+    const TTL: Duration = Duration::from_secs(30);
+    const NOW: Moment =
+        Moment { boot: Boot::new(Duration::from_secs(9)), wall: Wall::from_micros(5_000_000) };
+    const SOON: Boot = Boot::new(Duration::from_secs(19));
+    const NONCE: Nonce = Nonce::from_random(7);
+
+    /// An acquisition, and the session under which it waits and holds.
+    fn id(number: u128) -> HolderId {
+        HolderId::from_random(number)
+    }
+
+    fn session(number: u128) -> HolderId {
+        HolderId::from_random(1_000 + number)
+    }
+
+    fn shared(number: u128, permits: u32, limit: u32) -> (u128, Want) {
+        let session = Some(session(number));
+        (number, Want { mode: Mode::Shared, permits, limit, session, queue: true })
+    }
+
+    /// Decides where these sessions have ended, and all others stand.
+    fn decide(found: &Record, (number, want): (u128, Want), ended: &[u128]) -> AcquireDecision {
+        let standing = |number: u128| match ended.contains(&number) {
+            true => Standing::Ended,
+            false => Standing::Open(Verdict::AliveUntil(SOON)),
+        };
+        let sessions = (0..200).map(|number| (session(number), standing(number))).collect();
+        decide_knowing(found, (number, want), &sessions)
+    }
+
+    fn decide_knowing(
+        found: &Record,
+        (number, want): (u128, Want),
+        sessions: &Sessions,
+    ) -> AcquireDecision {
+        let observations = &Observations::default();
+        let evidence = Evidence { now: NOW, observations, store: None, max_skew: None, sessions };
+        let intent = Acquire {
+            kind: found.kind,
+            want,
+            id: id(number),
+            ttl: TTL,
+            owner: Owner::default(),
+            payload: None,
+            nonce: NONCE,
+            above: FencingToken::ZERO,
+        };
+        acquire(Some(found), &evidence, &intent)
+    }
+
+    /// A record in which these have asked one after the other, and everybody lives.
+    fn asked(kind: Kind, limit: u32, all: &[(u128, Want)]) -> Record {
+        let mut record = Record::free_of(kind, FencingToken::ZERO, NONCE);
+        record.limit = limit;
+        for who in all {
+            record = match decide(&record, *who, &[]) {
+                AcquireDecision::Write { record, .. } | AcquireDecision::Queue(record) => *record,
+                other => panic!("{other:?}"),
+            };
+        }
+        record.encode().expect("is a record");
+        record
+    }
+
+    fn entered(decision: AcquireDecision) -> Record {
+        match decision {
+            AcquireDecision::Write { record, .. } => *record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn released(found: &Record, number: u128) -> Record {
+        let own = Own { id: id(number), renewals: 0, unresolved: false };
+        match release(found, own, None, NONCE, NOW.wall) {
+            HolderDecision::Write(record) => *record,
+            HolderDecision::Gone(gone) => panic!("{gone:?}"),
+        }
+    }
+
+    fn holders(record: &Record) -> Vec<HolderId> {
+        record.holders.iter().map(|lease| lease.id).collect()
+    }
+
+    fn waiters(record: &Record) -> Vec<HolderId> {
+        record.waiters.iter().map(|ticket| ticket.id).collect()
+    }
+
+    fn ids<const N: usize>(numbers: [u128; N]) -> Vec<HolderId> {
+        numbers.map(id).into()
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more_and_lets_nobody_past() {
+        let most = MAX_WAITERS as u128 + 1;
+        let all: Vec<_> = (0..most).map(|number| shared(number, 1, 1)).collect();
+        let full = asked(Kind::Semaphore, 1, &all);
+        assert_eq!(full.waiters.len(), MAX_WAITERS);
+        let late = shared(100, 1, 1);
+        assert_eq!(decide(&full, late, &[]), AcquireDecision::HeldUntil(SOON));
+        // The holder is gone, and the first enters: there is one place, at the end.
+        let moved = released(&full, 0);
+        assert_eq!(holders(&moved), ids([1]));
+        match decide(&moved, late, &[]) {
+            AcquireDecision::Queue(record) => {
+                assert_eq!(record.waiters.len(), MAX_WAITERS);
+                assert_eq!(record.waiters.last().map(|ticket| ticket.id), Some(id(100)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_dead_at_the_end_of_a_full_queue_make_room() {
+        let most = MAX_WAITERS as u128 + 1;
+        let all: Vec<_> = (0..most).map(|number| shared(number, 1, 1)).collect();
+        let full = asked(Kind::Semaphore, 1, &all);
+        match decide(&full, shared(100, 1, 1), &[most - 1, most - 2]) {
+            AcquireDecision::Queue(record) => {
+                assert_eq!(record.waiters.len(), MAX_WAITERS - 1);
+                assert_eq!(record.ticket(id(most - 1)), None);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_waiter_asks_about_the_one_before_it_and_nobody_else() {
+        let all = [0, 1, 2, 3].map(|number| shared(number, 1, 1));
+        let record = asked(Kind::Semaphore, 1, &all);
+        let last = all[3];
+        let ask = |sessions: &[(u128, Standing)]| {
+            let sessions = sessions.iter().map(|(of, standing)| (session(*of), *standing));
+            decide_knowing(&record, last, &sessions.collect())
+        };
+        assert_eq!(ask(&[]), AcquireDecision::Ask(session(2)));
+        let alive = Standing::Open(Verdict::AliveUntil(SOON));
+        assert_eq!(ask(&[(2, alive)]), AcquireDecision::HeldUntil(SOON));
+        let run_out = Standing::Open(Verdict::Expired(Rule::Observation));
+        assert_eq!(ask(&[(2, run_out)]), AcquireDecision::End(session(2)));
+        let ended = |of| (of, Standing::Ended);
+        assert_eq!(ask(&[ended(2)]), AcquireDecision::Ask(session(1)));
+        assert_eq!(ask(&[ended(2), ended(1)]), AcquireDecision::Ask(session(0)));
+        let record = entered(ask(&[ended(2), ended(1), ended(0)]));
+        assert_eq!((holders(&record), waiters(&record)), (ids([3]), ids([])));
+    }
+
+    #[test]
+    fn whoever_enters_takes_those_along_for_whom_there_is_room() {
+        // 0 holds both permits; 1 wants one, and so do 2 and 3.
+        let all = [shared(0, 2, 2), shared(1, 1, 2), shared(2, 1, 2), shared(3, 1, 2)];
+        let record = asked(Kind::Semaphore, 2, &all);
+        let record = entered(decide(&record, all[1], &[0]));
+        assert_eq!((holders(&record), waiters(&record)), (ids([1, 2]), ids([3])));
+        let tokens: Vec<_> = record.holders.iter().map(|lease| lease.token.get()).collect();
+        assert_eq!((tokens, record.token.get()), (vec![2, 3], 3));
+    }
+
+    #[test]
+    fn who_wants_much_is_not_passed_by_those_who_want_little() {
+        let all = [shared(0, 1, 3), shared(1, 1, 3), shared(2, 3, 3), shared(3, 1, 3)];
+        let record = asked(Kind::Semaphore, 3, &all);
+        assert_eq!((holders(&record), waiters(&record)), (ids([0, 1]), ids([2, 3])));
+        let record = released(&record, 0);
+        assert_eq!((holders(&record), waiters(&record)), (ids([1]), ids([2, 3])));
+        let record = released(&record, 1);
+        assert_eq!((holders(&record), waiters(&record)), (ids([2]), ids([3])));
+    }
+
+    #[test]
+    fn a_limit_lowered_below_what_is_held_puts_nobody_out_and_lets_nobody_in() {
+        let all = [0, 1, 2, 3].map(|number| shared(number, 1, 3));
+        let mut record = asked(Kind::Semaphore, 3, &all);
+        record = resize(&record, 1, NONCE, NOW.wall);
+        assert_eq!((holders(&record), waiters(&record)), (ids([0, 1, 2]), ids([3])));
+        record.encode().expect("is a record");
+        for number in [0, 1] {
+            record = released(&record, number);
+            assert_eq!(waiters(&record), ids([3]));
+        }
+        assert_eq!(record.permits_held(), 1);
+        record = released(&record, 2);
+        assert_eq!((holders(&record), waiters(&record)), (ids([3]), ids([])));
+    }
+
+    #[test]
+    fn a_larger_limit_lets_in_as_many_as_there_is_room_for() {
+        let all = [0, 1, 2, 3].map(|number| shared(number, 1, 1));
+        let record = resize(&asked(Kind::Semaphore, 1, &all), 3, NONCE, NOW.wall);
+        assert_eq!((holders(&record), waiters(&record)), (ids([0, 1, 2]), ids([3])));
+    }
+
+    #[test]
+    fn a_ticket_for_more_than_there_is_by_now_is_its_owners_to_take_back() {
+        let all = [shared(0, 2, 2), shared(1, 2, 2), shared(2, 1, 2)];
+        let record = resize(&asked(Kind::Semaphore, 2, &all), 1, NONCE, NOW.wall);
+        let record = released(&record, 0);
+        assert_eq!((holders(&record), waiters(&record)), (ids([]), ids([1, 2])));
+        // It hears that there is another limit, and gives up: that lets in the next.
+        assert_eq!(decide(&record, all[1], &[]), AcquireDecision::OtherLimit(1));
+        let record = shut_the_door(&record, id(1), NONCE, NOW.wall);
+        assert_eq!((holders(&record), waiters(&record)), (ids([2]), ids([])));
+    }
+
+    #[test]
+    fn who_wants_more_than_there_is_waits_until_it_is_told() {
+        let record = asked(Kind::Semaphore, 2, &[]);
+        let (number, want) = shared(0, 3, 2);
+        let want = Want { queue: false, ..want };
+        let never = Boot::new(Duration::MAX);
+        assert_eq!(decide(&record, (number, want), &[]), AcquireDecision::HeldUntil(never));
+    }
+
+    #[test]
+    fn of_several_holders_the_first_that_may_end_is_waited_for() {
+        let record = asked(Kind::Semaphore, 2, &[shared(0, 1, 2), shared(1, 1, 2)]);
+        let later = SOON.plus(TTL);
+        for ends in [[SOON, later], [later, SOON]] {
+            let ends = ends.map(|end| Standing::Open(Verdict::AliveUntil(end)));
+            let sessions = [(session(0), ends[0]), (session(1), ends[1])].into_iter().collect();
+            let (number, want) = shared(2, 1, 2);
+            let want = Want { queue: false, ..want };
+            let decision = decide_knowing(&record, (number, want), &sessions);
+            assert_eq!(decision, AcquireDecision::HeldUntil(SOON));
+        }
+    }
+
+    #[test]
+    fn a_reader_beyond_the_most_waits_and_enters_when_one_leaves() {
+        let all: Vec<_> = (0..MAX_HOLDERS as u128).map(|number| shared(number, 1, 1)).collect();
+        let full = asked(Kind::RwLock, 1, &all);
+        assert_eq!(full.holders.len(), MAX_HOLDERS);
+        let late = shared(150, 1, 1);
+        let AcquireDecision::Queue(queued) = decide(&full, late, &[]) else {
+            panic!("there is no room")
+        };
+        let record = released(&queued, 5);
+        assert_eq!(record.holders.len(), MAX_HOLDERS);
+        assert_eq!(record.holders.last().map(|lease| lease.id), Some(id(150)));
+        // Or without its doing, once somebody is dead.
+        let record = entered(decide(&queued, late, &[5]));
+        assert_eq!(record.holders.len(), MAX_HOLDERS);
+    }
+}

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use leaselock::record::Kind;
 
-use crate::config::{Config, ENDS_ALL, FAST, FINE_TICK, LONGER_TICK, Once, Rules, SLOW, Sabotage};
+use crate::config::{
+    Config, ENDS_ALL, FAST, FINE_TICK, LASTS_ONE, LONGER_TICK, Once, Rules, SLOW, Sabotage,
+};
+use crate::family::{Family, FamilySabotage, Member};
 use crate::fence::{FenceSabotage, Fenced};
 use crate::gathering::{Gathered, GatheringSabotage};
+use crate::quorum::{Quorum, QuorumSabotage};
 
-/// A configuration that holds, with the number of its states.
+/// A world that holds, with the number of its states.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct Entry<W> {
     pub(crate) name: &'static str,
-    pub(crate) config: Config,
+    pub(crate) world: W,
     /// Pinned: a change of the protocol or of the model changes it, and should be meant.
     pub(crate) states: usize,
     /// Too large for every run.
@@ -27,15 +31,6 @@ const KEPT: Option<Once> = Some(Once { retention: None });
 const KEPT_A_WHILE: Option<Once> = Some(Once { retention: Some(Duration::from_secs(10)) });
 const BOTH: Rules = Rules { observation: true, store_clock: true };
 
-/// A world of fenced objects that holds, with the number of its states.
-#[derive(Debug)]
-pub(crate) struct FenceEntry {
-    pub(crate) name: &'static str,
-    pub(crate) world: Fenced,
-    pub(crate) states: usize,
-    pub(crate) deep: bool,
-}
-
 const TWO_HOLDERS: Fenced = Fenced {
     holders: 2,
     updaters: 0,
@@ -49,8 +44,8 @@ const AMONG_UPDATES: Fenced = Fenced { updaters: 1, puts: 1, ..TWO_HOLDERS };
 const ON_S3: Fenced = Fenced { digests: true, ..TWO_HOLDERS };
 
 /// All worlds of fenced objects, those for every run first.
-pub(crate) fn fenced() -> Vec<FenceEntry> {
-    let entry = |name, states, world, deep| FenceEntry { name, world, states, deep };
+pub(crate) fn fenced() -> Vec<Entry<Fenced>> {
+    let entry = |name, states, world, deep| Entry { name, world, states, deep };
     let three = Fenced { holders: 3, puts: 1, sends: 1, faults: 0, ..TWO_HOLDERS };
     let one_fault = |world: Fenced| Fenced { faults: 1, ..world };
     vec![
@@ -77,15 +72,6 @@ pub(crate) fn fence_sabotages() -> Vec<(&'static str, Fenced)> {
     ]
 }
 
-/// A world of a latch or a barrier that holds, with the number of its states.
-#[derive(Debug)]
-pub(crate) struct GatheringEntry {
-    pub(crate) name: &'static str,
-    pub(crate) world: Gathered,
-    pub(crate) states: usize,
-    pub(crate) deep: bool,
-}
-
 const BARRIER: Gathered = Gathered {
     kind: Kind::Barrier,
     members: 3,
@@ -104,8 +90,8 @@ const LATCH: Gathered = Gathered { kind: Kind::Latch, rounds: 1, ..BARRIER };
 const RESET: Gathered = Gathered { members: 2, resets: 2, ..LATCH };
 
 /// All worlds of latches and barriers, those for every run first.
-pub(crate) fn gathered() -> Vec<GatheringEntry> {
-    let entry = |name, states, world, deep| GatheringEntry { name, world, states, deep };
+pub(crate) fn gathered() -> Vec<Entry<Gathered>> {
+    let entry = |name, states, world, deep| Entry { name, world, states, deep };
     vec![
         entry("barrier: three, two rounds", 519_902, BARRIER, false),
         entry("barrier: a pair, more faults", 22_010, PAIR, false),
@@ -136,15 +122,133 @@ pub(crate) fn gathering_sabotages() -> Vec<(&'static str, Gathered)> {
     ]
 }
 
+const SLOW_ONE: Member = Member { rate: SLOW, shared: false, permits: 1 };
+const FAST_ONE: Member = Member { rate: FAST, shared: false, permits: 1 };
+const SLOW_READER: Member = Member { shared: true, ..SLOW_ONE };
+const FAST_READER: Member = Member { shared: true, ..FAST_ONE };
+const SLOW_PAIR: Member = Member { permits: 2, ..SLOW_ONE };
+
+fn fair(members: &[Member]) -> Family {
+    Family::new(Kind::Lock, 1, members)
+}
+
+fn table(members: &[Member]) -> Family {
+    Family::new(Kind::RwLock, 1, members)
+}
+
+fn two_permits(members: &[Member]) -> Family {
+    Family::new(Kind::Semaphore, 2, members)
+}
+
+/// The same with longer ticks, and with nothing on its way but what somebody waits for.
+fn calm(world: Family) -> Family {
+    Family { tick: LASTS_ONE, slow_renewals: 0, faults: 0, giving_up: false, ..world }
+}
+
+/// All worlds of queues, shared holders and sessions, those for every run first.
+pub(crate) fn families() -> Vec<Entry<Family>> {
+    let quick = |name, states, world| Entry { name, world, states, deep: false };
+    let deep = |name, states, world| Entry { name, world, states, deep: true };
+    let two = || fair(&[SLOW_ONE, FAST_ONE]);
+    let three = || calm(fair(&[SLOW_ONE, FAST_ONE, FAST_ONE]));
+    let twice = |world: Family| Family { acquisitions: 2, ..world };
+    vec![
+        quick("family: a fair lock, a crash", 172_142, Family { crashes: 1, ..two() }),
+        quick("family: slow renewals", 305_814, Family { slow_renewals: 2, ..two() }),
+        quick(
+            "family: asked for twice",
+            189_049,
+            twice(Family { faults: 0, giving_up: false, ..two() }),
+        ),
+        quick("family: three in turn", 647_306, three()),
+        quick("family: a reader and a writer", 209_240, table(&[SLOW_ONE, FAST_READER])),
+        quick(
+            "family: a writer and two readers",
+            1_174_195,
+            calm(table(&[SLOW_ONE, FAST_READER, FAST_READER])),
+        ),
+        quick("family: permits", 471_196, calm(two_permits(&[SLOW_PAIR, FAST_ONE, FAST_ONE]))),
+        deep("family: more faults", 1_197_537, Family { slow_renewals: 2, faults: 2, ..two() }),
+        deep("family: twice, a fault", 2_723_939, twice(Family { tick: LASTS_ONE, ..two() })),
+        deep("family: three, a slow renewal", 3_609_945, Family { slow_renewals: 1, ..three() }),
+        deep("family: three, a fault", 5_428_094, Family { faults: 1, ..three() }),
+        deep("family: three, a crash", 1_086_773, Family { crashes: 1, ..three() }),
+        deep("family: three, giving up", 1_614_496, Family { giving_up: true, ..three() }),
+        deep(
+            "family: two writers and a reader",
+            1_561_056,
+            calm(table(&[SLOW_ONE, FAST_READER, FAST_ONE])),
+        ),
+    ]
+}
+
+/// Every sabotage of queues and sessions, in a world that gives it room.
+pub(crate) fn family_sabotages() -> Vec<(&'static str, Family)> {
+    use FamilySabotage as S;
+    let with = |sabotage, world| Family { sabotage: Some(sabotage), ..world };
+    let two = || fair(&[SLOW_ONE, FAST_ONE]);
+    let three = || calm(fair(&[SLOW_ONE, FAST_ONE, FAST_ONE]));
+    let readers = || calm(table(&[SLOW_READER, FAST_ONE, FAST_READER]));
+    let permits = || two_permits(&[SLOW_PAIR, FAST_ONE]);
+    vec![
+        ("family: session not ended", with(S::SessionNotEnded, two())),
+        ("family: ended unconditionally", with(S::EndedUnconditionally, two())),
+        ("family: renewal revives", with(S::RenewalRevives, two())),
+        ("family: entered unverified", with(S::EnteredUnverified, two())),
+        ("family: ticket without lease", with(S::TicketWithoutLease, three())),
+        ("family: reader passes a writer", with(S::ReaderPasses, readers())),
+        ("family: hand-over without token", with(S::HandedOverWithoutToken, two())),
+        ("family: one permit each", with(S::OnePermitEach, permits())),
+        ("family: ticket left behind", with(S::TicketLeft, two())),
+        ("family: release given up", with(S::ReleaseGivenUp, two())),
+    ]
+}
+
+const TWO_CONTEND: Quorum =
+    Quorum { members: 3, rounds: &[2, 1], joins: 1, outages: 0, sabotage: None };
+const IN_AN_OUTAGE: Quorum = Quorum { rounds: &[1, 1], joins: 3, outages: 1, ..TWO_CONTEND };
+
+/// All worlds of a lock over several stores, those for every run first.
+pub(crate) fn quorums() -> Vec<Entry<Quorum>> {
+    let entry = |name, states, world, deep| Entry { name, world, states, deep };
+    let again = Quorum { joins: 0, outages: 1, ..TWO_CONTEND };
+    let three = Quorum { rounds: &[1, 1, 1], joins: 0, ..TWO_CONTEND };
+    let of_five = Quorum { members: 5, rounds: &[1, 1], ..TWO_CONTEND };
+    vec![
+        entry("quorum: two contend", 789_155, TWO_CONTEND, false),
+        entry("quorum: an outage", 187_582, IN_AN_OUTAGE, false),
+        entry("quorum: an outage, two rounds", 3_225_398, again, true),
+        entry("quorum: three contend", 6_705_192, three, true),
+        entry("quorum: five members", 1_965_209, of_five, true),
+    ]
+}
+
+/// Every sabotage of a lock over several stores, in a world that gives it room.
+pub(crate) fn quorum_sabotages() -> Vec<(&'static str, Quorum)> {
+    use QuorumSabotage as S;
+    let with = |sabotage| Quorum { sabotage: Some(sabotage), ..TWO_CONTEND };
+    vec![
+        ("quorum: no read phase", with(S::NoReadPhase)),
+        ("quorum: minority counts", with(S::MinorityCounts)),
+        ("quorum: issued token counts", with(S::IssuedTokenCounts)),
+        ("quorum: late vote counts", with(S::LateVoteCounts)),
+        ("quorum: round not undone", with(S::RoundNotUndone)),
+        ("quorum: repair puts out the living", with(S::RepairPutsOut)),
+        ("quorum: repair issues a token", with(S::RepairIssuesToken)),
+        ("quorum: repair lowers a counter", with(S::RepairLowersCounter)),
+        ("quorum: repair revives", with(S::RepairRevives)),
+    ]
+}
+
 /// All configurations, those for every run first.
-pub(crate) fn configurations() -> Vec<Entry> {
+pub(crate) fn configurations() -> Vec<Entry<Config>> {
     let base = Config::default();
     let again = Config { acquisitions: 2, ..base.clone() };
     let third = Config { rates: vec![SLOW, FAST, FAST], writes: 1, ..base.clone() };
     let once = Config { once: KEPT, ..base.clone() };
     let for_a_while = Config { once: KEPT_A_WHILE, rules: STORE_CLOCK, ..base.clone() };
-    let quick = |name, states, config| Entry { name, config, states, deep: false };
-    let deep = |name, states, config| Entry { name, config, states, deep: true };
+    let quick = |name, states, world| Entry { name, world, states, deep: false };
+    let deep = |name, states, world| Entry { name, world, states, deep: true };
     vec![
         quick("observation", 1_149_747, base.clone()),
         quick("store clock", 2_760_507, Config { rules: STORE_CLOCK, ..base.clone() }),

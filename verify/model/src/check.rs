@@ -7,9 +7,11 @@ use std::sync::Arc;
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 use crate::config::Config;
+use crate::family::Family;
 use crate::fence::Fenced;
 use crate::gathering::Gathered;
-use crate::witness::Event;
+use crate::quorum::Quorum;
+use crate::witness::{Event, Witness};
 use crate::world::World;
 
 /// What came of it.
@@ -37,8 +39,19 @@ pub(crate) fn check(config: &Config) -> Checked {
     let world = World::new(config.clone());
     let witness = Arc::clone(&world.witness);
     let (states, violation, _) = explore(world);
-    let witnessed = Event::ALL.map(|(event, what)| (what, witness.count(event))).into();
-    Checked { states, witnessed, violation }
+    Checked { states, witnessed: seen_by(&witness), violation }
+}
+
+/// The same for what is held beside others, in turn, and under sessions.
+pub(crate) fn check_family(world: &Family) -> Checked {
+    let witness = Arc::default();
+    let world = Family { witness: Arc::clone(&witness), ..world.clone() };
+    let (states, violation, _) = explore(world);
+    Checked { states, witnessed: seen_by(&witness), violation }
+}
+
+fn seen_by(witness: &Witness) -> Vec<(&'static str, u64)> {
+    Event::ALL.map(|(event, what)| (what, witness.count(event))).into()
 }
 
 /// The same for fenced objects.
@@ -48,6 +61,11 @@ pub(crate) fn check_fenced(world: &Fenced) -> Checked {
 
 /// The same for latches and barriers.
 pub(crate) fn check_gathered(world: &Gathered) -> Checked {
+    check_world(world)
+}
+
+/// The same for a lock over several stores.
+pub(crate) fn check_quorum(world: &Quorum) -> Checked {
     check_world(world)
 }
 

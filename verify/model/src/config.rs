@@ -116,6 +116,8 @@ pub(crate) const LONGER_TICK: Duration = Duration::from_millis(10_000);
 /// With this one every lease and every result that is kept for a while ends within one tick, by all
 /// clocks.
 pub(crate) const ENDS_ALL: Duration = Duration::from_millis(14_500);
+/// With this one every lease lasts for one tick, and has ended after two, by all clocks.
+pub(crate) const LASTS_ONE: Duration = Duration::from_millis(8_400);
 /// Half of [`TICK`]: renewals in the middle of a lease.
 pub(crate) const FINE_TICK: Duration = Duration::from_millis(4_750);
 

@@ -82,6 +82,7 @@ pub(crate) fn acquire(
     };
     let mut found = view.found.map(record);
     if let Some(found) = &mut found {
+        found.kind = intent.kind;
         found.done = found.done.take().filter(|_| !config.has(Sabotage::ResultIgnored));
         if let Some(done) = &mut found.done {
             done.retention = config.once.and_then(|once| once.retention);

@@ -14,6 +14,13 @@
 //! time (that is a pause), crashes and comes back with no memory; somebody breaks the lease or
 //! deletes the record; time passes.
 //!
+//! That is [`world`]. What stands beside it is explored by itself, with the lock taken for what it is
+//! shown to be there:
+//! - [`family`]: what is held beside others, in turn and under sessions;
+//! - [`quorum`]: a lock over several stores, of which a majority decides;
+//! - [`fence`]: objects that only the holder may change;
+//! - [`gathering`]: latches and barriers.
+//!
 //! # Time
 //! Time is counted in ticks, and the state holds *ages* (ticks since a write was decided on, since
 //! an entry was first seen) instead of readings of clocks, each no longer counted once it can change
@@ -23,7 +30,9 @@
 //! # What bounds it
 //! The number of acquisitions, of writes sent, of crashes, breaks and deletions. Every step but a
 //! tick uses up some of it, and ticks end when all ages are saturated: there are no cycles, so a
-//! state without a successor is the end of a path, and what holds there must hold eventually.
+//! state without a successor is the end of a path, and what holds there must hold eventually. Sessions
+//! may be renewed for ever, and members of a quorum be lost and entered: there each state is asked what
+//! comes of it if those who live do what they do, and nothing else happens.
 //!
 //! # Use
 //! `cargo run --profile verify -p leaselock-model` checks what every run checks and shows that each
@@ -34,9 +43,11 @@ mod catalogue;
 mod check;
 mod config;
 mod decisions;
+mod family;
 mod fence;
 mod gathering;
 mod process;
+mod quorum;
 mod state;
 mod store;
 mod witness;
@@ -46,9 +57,10 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use catalogue::{
-    configurations, fence_sabotages, fenced, gathered, gathering_sabotages, sabotages,
+    configurations, families, family_sabotages, fence_sabotages, fenced, gathered,
+    gathering_sabotages, quorum_sabotages, quorums, sabotages,
 };
-use check::{Checked, check, check_fenced, check_gathered};
+use check::{Checked, check, check_family, check_fenced, check_gathered, check_quorum};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--deep").collect();
@@ -73,13 +85,19 @@ fn main() -> ExitCode {
     };
     let chosen = |name: &str, of_deep: bool| wanted(name) && (deep || !of_deep);
     for entry in configurations().iter().filter(|entry| chosen(entry.name, entry.deep)) {
-        report(entry.name, check(&entry.config), entry.states);
+        report(entry.name, check(&entry.world), entry.states);
     }
     for entry in fenced().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_fenced(&entry.world), entry.states);
     }
     for entry in gathered().iter().filter(|entry| chosen(entry.name, entry.deep)) {
         report(entry.name, check_gathered(&entry.world), entry.states);
+    }
+    for entry in families().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_family(&entry.world), entry.states);
+    }
+    for entry in quorums().iter().filter(|entry| chosen(entry.name, entry.deep)) {
+        report(entry.name, check_quorum(&entry.world), entry.states);
     }
     println!("seen to happen on the way, in all of them together:");
     for (what, count) in witnessed {
@@ -93,11 +111,16 @@ fn main() -> ExitCode {
     println!("sabotages, each with the counterexample it must have:");
     let locks = sabotages().into_iter().filter(|(name, _)| wanted(name));
     let fences = fence_sabotages().into_iter().filter(|(name, _)| wanted(name));
-    let broken = locks.map(|(name, config)| (name, check(&config)));
-    let fences = fences.map(|(name, world)| (name, check_fenced(&world)));
     let gatherings = gathering_sabotages().into_iter().filter(|(name, _)| wanted(name));
-    let gatherings = gatherings.map(|(name, world)| (name, check_gathered(&world)));
-    for (name, checked) in broken.chain(fences).chain(gatherings) {
+    let families = family_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let quorums = quorum_sabotages().into_iter().filter(|(name, _)| wanted(name));
+    let broken = locks
+        .map(|(name, config)| (name, check(&config)))
+        .chain(fences.map(|(name, world)| (name, check_fenced(&world))))
+        .chain(gatherings.map(|(name, world)| (name, check_gathered(&world))))
+        .chain(families.map(|(name, world)| (name, check_family(&world))))
+        .chain(quorums.map(|(name, world)| (name, check_quorum(&world))));
+    for (name, checked) in broken {
         match &checked.violation {
             Some(violation) => println!(
                 "  {name:<36} after {:>2} steps: {}",

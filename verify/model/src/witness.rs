@@ -33,11 +33,24 @@ pub(crate) enum Event {
     ResultPast,
     ToldDone,
     Retried,
+    HandedOver,
+    LetIn,
+    LetInByAnother,
+    HandedToTheDead,
+    SessionEnded,
+    EndRefused,
+    LateRenewalRefused,
+    TookFromEnded,
+    DeadWaiterSkipped,
+    WaiterGaveUp,
+    EnteredTooLate,
+    ReadTogether,
+    PermitsTogether,
 }
 
 impl Event {
     /// All, with what they mean.
-    pub(crate) const ALL: [(Self, &'static str); 27] = [
+    pub(crate) const ALL: [(Self, &'static str); 40] = [
         (Self::Acquired, "acquired"),
         (Self::Released, "released"),
         (Self::Renewed, "renewed"),
@@ -65,12 +78,31 @@ impl Event {
         (Self::ResultPast, "a result past, the work run again"),
         (Self::ToldDone, "told that the work is done"),
         (Self::Retried, "a failed run retried by another"),
+        (Self::HandedOver, "handed over by a release"),
+        (Self::LetIn, "a reader let in by a downgrade"),
+        (Self::LetInByAnother, "let in by one who left or entered"),
+        (Self::HandedToTheDead, "handed over to a dead waiter"),
+        (Self::SessionEnded, "a session ended that had run out"),
+        (Self::EndRefused, "a session's end refused, it was renewed"),
+        (Self::LateRenewalRefused, "a renewal of an ended session refused"),
+        (Self::TookFromEnded, "taken from under an ended session"),
+        (Self::DeadWaiterSkipped, "a dead waiter skipped"),
+        (Self::WaiterGaveUp, "a waiter left the queue"),
+        (Self::EnteredTooLate, "admitted, but the session was over"),
+        (Self::ReadTogether, "two readers at once"),
+        (Self::PermitsTogether, "two holders of permits at once"),
     ];
 }
 
 /// Counts events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Witness([AtomicU64; Event::ALL.len()]);
+
+impl Default for Witness {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Witness {
     pub(crate) fn note(&self, event: Event) {

@@ -312,7 +312,7 @@ pub(crate) const ALL: &[Sabotage] = &[
         "what is held under a session that has run out is taken without ending it first",
         &[edit(
             "src/protocol/queue.rs",
-            "Some(Standing::Open(Verdict::Expired(_))) => Err(WayIn::End(session)),",
+            "Some(Standing::Open(Verdict::Expired(_))) => Err(Unclear::End(session)),",
             "Some(Standing::Open(Verdict::Expired(_))) => Ok(None),",
         )],
     ),

@@ -76,8 +76,9 @@ struct Workshop {
 
 impl Workshop {
     fn new(root: &Path) -> Result<Self> {
-        // Built beside everything else, so that only what is sabotaged is built again.
-        let (copy, built) = (root.join("target/sabotage"), root.join("target"));
+        // Built apart from everything else: Cargo tells packages apart by where they lie in their
+        // workspace, and would link what was sabotaged into the model and the simulation.
+        let (copy, built) = (root.join("target/sabotage"), root.join("target/sabotaged"));
         if copy.exists() {
             fs::remove_dir_all(&copy)?;
         }
