@@ -235,17 +235,18 @@ impl Referee {
     ) {
         let case = &self.locks[lock];
         let Some(record) = &case.record else { return };
-        let (ttl, lingers, landed, call) = match (record.lease(id), record.ticket(id)) {
+        let (ttl, session, landed, call) = match (record.lease(id), record.ticket(id)) {
+            (Some(lease), _) if lease.released_at.is_some() => return,
             (Some(lease), _) => {
                 let Some(tenancy) = case.tenancies.get(&id) else { return };
-                (lease.ttl, lease.released_at.is_some(), tenancy.landed, tenancy.call)
+                (lease.ttl, lease.session, tenancy.landed, tenancy.call)
             }
             (None, Some(ticket)) => {
                 let Some((seen, call)) = case.queue.as_ref().and_then(|queue| queue.ticket(id))
                 else {
                     return;
                 };
-                (ticket.ttl, false, seen, call)
+                (ticket.ttl, Some(ticket.session), seen, call)
             }
             (None, None) => return,
         };
@@ -253,7 +254,7 @@ impl Referee {
         let Some(call) = call.map(|call| &self.calls[call]) else { return };
         let machine = &machines[call.process];
         let gone = machine.incarnation != call.incarnation || machine.state == State::Dead;
-        if lingers || gone {
+        if gone {
             return;
         }
         let since = match call.state {
@@ -287,6 +288,17 @@ impl Referee {
             }
         }
         let state = call.state;
+        if let Some(session) = session {
+            // Undone while the session is held. Where that is lost it is not renewed any more, and
+            // what is left on record is nobody's.
+            let Some(renewed) = self.sessions.renewed(session) else { return };
+            if renewed < since.max(troubled) + self.grace() {
+                if now < since.max(troubled) + self.ttl * 4 {
+                    self.watch_orphan(now, lock, id, events);
+                }
+                return;
+            }
+        }
         self.counts.add("orphans");
         self.violate(now, "what was given up does not stay on record", || {
             format!("{id} landed at {:.3} s, its call is {state:?}", since.as_secs_f64())
