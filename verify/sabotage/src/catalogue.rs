@@ -42,6 +42,10 @@ pub(crate) const ALL: &[Sabotage] = &[
             "src/store/mod.rs",
             "(Content::Record { record, version, .. }, _) if record.nonce == self.nonce => {",
             "(Content::Record { record, version, .. }, _) if false && record.nonce == self.nonce => {",
+        ), edit(
+            "src/keeper/entry.rs",
+            "if landed || tried.is_some_and(|tried| tried == lease) {",
+            "if landed || tried.is_some_and(|tried| false && tried == lease) {",
         )],
     ),
     library(
@@ -312,7 +316,7 @@ pub(crate) const ALL: &[Sabotage] = &[
         "what is held under a session that has run out is taken without ending it first",
         &[edit(
             "src/protocol/queue.rs",
-            "Some(Standing::Open(Verdict::Expired(_))) => Err(WayIn::End(session)),",
+            "Some(Standing::Open(Verdict::Expired(_))) => Err(Unclear::End(session)),",
             "Some(Standing::Open(Verdict::Expired(_))) => Ok(None),",
         )],
     ),
