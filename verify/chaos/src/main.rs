@@ -314,8 +314,9 @@ impl Chaos {
                 wrong.extend(missing.map(|what| format!("{name}: proves nothing: {what}")));
             }
         }
-        if !interrupted && !results.iter().any(Outcome::refused_stale_work) {
-            wrong.push("proves nothing: no stale work".to_owned());
+        if !interrupted {
+            let missing = report::missing(&results).into_iter();
+            wrong.extend(missing.map(|what| format!("proves nothing: {what}")));
         }
         for text in &wrong {
             println!("VIOLATION {text}");
