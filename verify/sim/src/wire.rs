@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Time;
 use crate::events::Event;
-use crate::faults::{Failure, Fault, Weather, What, When};
+use crate::faults::{Failure, Fault, Spell, Weather, What, When};
 use crate::machine::State;
 use crate::objects::{Answer, Operation, Reply, failure};
 use crate::plan::Plan;
@@ -107,10 +107,9 @@ impl World {
             return (plain(&plan.latency.calm(plan.ttl), &mut rng), nth);
         }
         let mut route = plain(&plan.latency, &mut rng);
-        for (_, _, weather) in self.weather.iter().filter(|(until, whose, _)| {
-            *until > self.now && whose.is_none_or(|whose| whose == process)
-        }) {
-            route = route.through(*weather, &plan.latency, &mut rng);
+        let spells = self.weather.iter();
+        for spell in spells.filter(|spell| spell.hits(self.now, process, operation.key())) {
+            route = route.through(spell.weather, &plan.latency, &mut rng);
         }
         if operation.is_of_interest() {
             for (number, fault) in plan.faults.iter().enumerate() {
@@ -235,10 +234,10 @@ impl World {
         if wanted != copy {
             return;
         }
-        let muted = |(until, whose, weather): &(Time, Option<usize>, Weather)| {
-            *until > self.now
-                && whose.is_none_or(|whose| whose == process)
-                && matches!(weather, Weather::Cut | Weather::Mute)
+        let key = request.operation.key();
+        let muted = |spell: &Spell| {
+            let silent = matches!(spell.weather, Weather::Cut | Weather::Mute);
+            silent && spell.hits(self.now, process, key)
         };
         if self.weather.iter().any(muted) && !self.is_quiet() {
             self.counts.add("answers lost");

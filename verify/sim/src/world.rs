@@ -9,7 +9,7 @@ use crate::Options;
 use crate::clock::Time;
 use crate::counts::Counts;
 use crate::events::{Event, Events};
-use crate::faults::{Weather, When};
+use crate::faults::{Spell, Weather, When};
 use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::plan::Plan;
@@ -43,8 +43,7 @@ pub(crate) struct World {
     pub(crate) kept: Vec<bool>,
     /// Requests by number.
     pub(crate) requests: BTreeMap<u64, Request>,
-    /// Until when, for whom, and what.
-    pub(crate) weather: Vec<(Time, Option<usize>, Weather)>,
+    pub(crate) weather: Vec<Spell>,
     /// How many requests were sent.
     pub(crate) sent: u64,
     /// How often a clock was read at this instant.
@@ -102,11 +101,15 @@ impl World {
 
     pub(crate) fn begin_weather(
         &mut self,
-        process: Option<usize>,
+        (process, place): (Option<usize>, Option<usize>),
         length: Duration,
         weather: Weather,
     ) {
-        self.weather.push((self.now + length, process, weather));
+        let until = self.now + length;
+        self.weather.push(Spell { until, process, place, weather });
+        if place.is_some() {
+            self.counts.add("times one of three stores failed");
+        }
         self.counts.add(match weather {
             Weather::Cut | Weather::Mute => "outages",
             Weather::Storm(_) | Weather::Flaky(_) => "storms of errors",
@@ -115,7 +118,8 @@ impl World {
             Weather::Twice(_) => "times of repetition",
         });
         self.note(process, Kind::Fault, || {
-            format!("{weather:?} for {:.3} s", length.as_secs_f64())
+            let place = place.map_or("everywhere", |place| Plan::PLACES[place]);
+            format!("{weather:?} for {:.3} s, {place}", length.as_secs_f64())
         });
     }
 

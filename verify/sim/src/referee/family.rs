@@ -301,6 +301,7 @@ impl Referee {
                     format!("p{process} trusts {id}")
                 });
             }
+            self.judge_majority(now, number);
             together.push(number);
         }
         self.judge_company(now, lock, &together);
