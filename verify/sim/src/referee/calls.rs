@@ -3,6 +3,7 @@
 use leaselock::{ErrorKind, HolderId};
 
 use super::landing::call_of;
+use super::quorum::Part;
 use super::record::Seen;
 use super::{CallCase, CallState, Check, Referee};
 use crate::clock::Time;
@@ -73,8 +74,10 @@ impl Referee {
                 self.judge_error(now, process, "a call that wants a lock", kind, shut_down);
             }
         }
-        for id in self.on_record_of(call) {
-            self.watch_orphan(now, lock, id, events);
+        for lock in self.places_of(lock) {
+            for id in self.on_record_of(call, lock) {
+                self.watch_orphan(now, lock, id, events);
+            }
         }
     }
 
@@ -261,6 +264,8 @@ impl Referee {
             CallState::Acquired(acquired) if acquired == id => return,
             CallState::GivenUp(at) => at.max(landed),
             CallState::Pending if waits => return,
+            // Which of its entries an acquisition over several stores still needs, only it knows.
+            CallState::Acquired(_) | CallState::Pending if case.part == Part::Seat => return,
             CallState::Acquired(_) | CallState::Pending => landed,
             CallState::Dead => return,
         };
@@ -305,8 +310,8 @@ impl Referee {
         });
     }
 
-    fn on_record_of(&self, call: usize) -> Vec<HolderId> {
-        let case = &self.locks[self.calls[call].lock];
+    fn on_record_of(&self, call: usize, lock: usize) -> Vec<HolderId> {
+        let case = &self.locks[lock];
         let Some(record) = &case.record else { return Vec::new() };
         let holders = record.holders.iter().map(|lease| lease.id);
         let is_its = |id: &HolderId| {

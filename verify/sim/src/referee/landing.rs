@@ -131,9 +131,8 @@ impl Referee {
         self.counts.add("acquisitions on record");
         if is_seat {
             self.count_entry(call);
-        } else {
-            self.watch_orphan(now, lock, id, events);
         }
+        self.watch_orphan(now, lock, id, events);
         true
     }
 

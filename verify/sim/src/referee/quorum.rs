@@ -34,6 +34,14 @@ impl LockCase {
 }
 
 impl Referee {
+    /// Where the records lie of something that is called for.
+    pub(super) fn places_of(&self, lock: usize) -> Vec<usize> {
+        match self.locks[lock].part {
+            Part::Whole => (lock + 1..=lock + Plan::PLACES.len()).collect(),
+            Part::None | Part::Seat => vec![lock],
+        }
+    }
+
     /// On how many records an acquisition stands with this token.
     pub(super) fn seats_of(&self, call: usize, token: u64) -> usize {
         let seats = self.locks.iter().filter(|case| case.part == Part::Seat);
