@@ -101,6 +101,8 @@ impl Workshop {
         }
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .current_dir(&self.copy)
+            // One function changes at a time.
+            .env("CARGO_INCREMENTAL", "1")
             .args(["run", "--quiet", "--offline", "--profile", "verify", "-p", "leaselock-sim"])
             .arg("--target-dir")
             .arg(&self.built)
