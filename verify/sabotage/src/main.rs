@@ -101,9 +101,7 @@ impl Workshop {
         }
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .current_dir(&self.copy)
-            // One function changes at a time.
-            .env("CARGO_INCREMENTAL", "1")
-            .args(["run", "--quiet", "--offline", "--profile", "verify", "-p", "leaselock-sim"])
+            .args(["run", "--quiet", "--offline", "--profile", "sabotage", "-p", "leaselock-sim"])
             .arg("--target-dir")
             .arg(&self.built)
             .args(["--", "--seeds", seeds, "--until-violation"])
