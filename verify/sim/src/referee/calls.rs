@@ -278,10 +278,9 @@ impl Referee {
         // Undoing goes on for 0.9 of the lease at least, by a clock that may be fast and with pauses
         // between attempts, and then leaves it to expire.
         let patience = ttl.mul_f64(0.7);
-        // What was given a store's vote before is a lease, and given back for as long as that lasts.
-        let begun = |at| if case.part == Part::Seat { landed } else { at };
+        // An acquisition that was over before its call was given up has been undone since then.
         let unending =
-            matches!(call.state, CallState::GivenUp(at) if troubled > begun(at) + patience);
+            matches!(call.state, CallState::GivenUp(at) if troubled > at.min(landed) + patience);
         if call.limited || unending {
             return;
         }
