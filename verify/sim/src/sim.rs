@@ -167,7 +167,9 @@ impl Sim<'_> {
         };
         wakers.into_iter().for_each(std::task::Waker::wake);
         running.run();
-        lock(&self.world).plan_wake(process);
+        let mut world = lock(&self.world);
+        world.dispatch();
+        world.plan_wake(process);
     }
 
     fn resume(&mut self, process: usize) {

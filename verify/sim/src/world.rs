@@ -15,7 +15,7 @@ use crate::objects::Objects;
 use crate::plan::Plan;
 use crate::referee::Referee;
 use crate::trace::{Kind, Trace};
-use crate::wire::Request;
+use crate::wire::{Order, Request};
 
 /// The world, as everybody in it has it. There is one thread, so nobody ever waits for it.
 pub(crate) type Shared = Arc<Mutex<World>>;
@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// Requests by number.
     pub(crate) requests: BTreeMap<u64, Request>,
     pub(crate) weather: Vec<Spell>,
+    /// What was sent in the step that is under way.
+    pub(crate) outbox: Vec<Order>,
     /// How many requests were sent.
     pub(crate) sent: u64,
     /// How often a clock was read at this instant.
@@ -73,6 +75,7 @@ impl World {
             kept,
             requests: BTreeMap::new(),
             weather: Vec::new(),
+            outbox: Vec::new(),
             sent: 0,
             readings: 0,
             plan,
