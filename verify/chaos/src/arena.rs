@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use crate::clock;
 use crate::process::{self, Process};
+use crate::profile::Profile;
 use crate::section::{Section, Verdict, Witness};
 use crate::tally::Tally;
 
@@ -128,14 +129,13 @@ pub(crate) struct Target {
 }
 
 impl Arena {
-    pub(crate) fn new(backend: Backend, sections: usize) -> Self {
-        let section = |n| {
-            let section = Section::new(&format!("{backend}, lock {n}"));
-            Mutex::new(if n == RUN_ONCE { section.run_once(RETENTION) } else { section })
+    pub(crate) fn new(backend: Backend) -> Self {
+        let section = |profile: Profile| {
+            Mutex::new(Section::new(&format!("{backend}, {}", profile.name()), profile))
         };
         Self {
             backend,
-            sections: (0..sections).map(section).collect(),
+            sections: Profile::ALL.into_iter().map(section).collect(),
             runs: Mutex::default(),
             next_user: AtomicUsize::new(0),
             sky: AtomicU64::new(0),
@@ -159,9 +159,9 @@ impl Arena {
     // --- the course of a run ---
 
     /// A number for a new run that is about to be started.
-    pub(crate) fn begins(&self, section: usize) -> usize {
+    pub(crate) fn begins(&self, section: usize, permits: u32) -> usize {
         let user = self.next_user.fetch_add(1, Ordering::Relaxed);
-        self.section(section).begins(user);
+        self.section(section).begins(user, permits);
         user
     }
 
@@ -254,7 +254,7 @@ impl Arena {
     /// Somebody who holds a lock, or just anybody; never one that is already a target.
     pub(crate) fn target(&self, holding: bool, choice: usize) -> Option<Target> {
         let found: Vec<usize> = if holding {
-            self.sections().filter_map(|section| section.holder()).collect()
+            self.sections().flat_map(|section| section.holders()).collect()
         } else {
             self.runs().keys().copied().collect()
         };
@@ -296,7 +296,10 @@ impl Arena {
             self.sky.fetch_add(2 * u64::from(!self.backend.is_http()), Ordering::SeqCst);
         }
         if mischief.crashes() {
-            let bound = target.ttl.mul_f64(1.02) + Duration::from_millis(50) + POLL;
+            // Whoever waits looks at a session when it has seen that somebody holds under it, which may
+            // have been renewed once more by then.
+            let looks = if section.profile().has_sessions() { 2 } else { 1 };
+            let bound = (target.ttl.mul_f64(1.02) + Duration::from_millis(50)) * looks + POLL;
             section.crashed(target.user, bound, self.calm(), clock::now());
         }
         let victims = [
@@ -379,10 +382,6 @@ impl Arena {
         }
     }
 }
-
-/// The section whose work is run once, and how long its results are kept.
-const RUN_ONCE: usize = 1;
-const RETENTION: Duration = Duration::from_secs(2);
 
 /// The longest pause between two polls of a waiter.
 const POLL: Duration = Duration::from_secs(3);

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use fastrand::Rng;
@@ -16,6 +16,7 @@ use leaselock_test_support::emulators::Backend;
 use crate::arena::Arena;
 use crate::log::Account;
 use crate::nursery::Nursery;
+use crate::profile::Profile;
 use crate::worker::{ALONE, REFUSED};
 
 /// How the lock is taken out of play, to see that the referee notices.
@@ -43,6 +44,9 @@ pub(crate) struct Setting<'a> {
     pub(crate) directory: PathBuf,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) over: &'a AtomicBool,
+    /// When it began, and how long a turn takes.
+    pub(crate) begun: Instant,
+    pub(crate) turn: Duration,
 }
 
 /// The last logs that are kept, for somebody who looks for the cause of a violation.
@@ -61,13 +65,14 @@ static INVENTED: AtomicU64 = AtomicU64::new(1);
 struct Plan {
     ttl: Duration,
     hold: Duration,
+    permits: u32,
     stubborn: bool,
     /// Milliseconds ahead, and millionths too fast.
     clock: (i64, i32),
 }
 
 impl Plan {
-    fn draw(backend: Backend, rng: &mut Rng) -> Self {
+    fn draw(backend: Backend, profile: Profile, rng: &mut Rng) -> Self {
         // Where racing for one key is slow, a renewal needs more time.
         let least = if backend == Backend::Seaweedfs { 3 } else { 2 };
         let ttl = Duration::from_secs(least + [0, 0, 0, 1, 1, 3][rng.usize(..6)]);
@@ -80,17 +85,26 @@ impl Plan {
         let ahead = [0, 0, hour, -hour, 24 * hour, -24 * hour, rng.i64(-5_000..5_000)];
         let fast = [0, 0, 5_000, -5_000, 30_000, -30_000];
         let clock = (ahead[rng.usize(..ahead.len())], fast[rng.usize(..fast.len())]);
-        Self { ttl, hold, stubborn: rng.u8(..10) < 3, clock }
+        let permits = profile.draw(rng);
+        Self { ttl, hold, permits, stubborn: rng.u8(..10) < 3, clock }
     }
 }
 
 impl Setting<'_> {
+    /// What is in play at this place now. Stores are not all at the same.
+    fn profile(&self, place: usize) -> Profile {
+        let turn = self.begun.elapsed().div_duration_f64(self.turn) as usize;
+        Profile::in_turn(turn + self.store, place)
+    }
+
     /// Runs the command until it is over.
-    pub(crate) fn contend(&self, section: usize, seed: u64) {
+    pub(crate) fn contend(&self, place: usize, seed: u64) {
         let mut rng = Rng::with_seed(seed);
         while !self.over.load(Ordering::SeqCst) {
-            let user = self.arena.begins(section);
-            let mut plan = Plan::draw(self.arena.backend, &mut rng);
+            let profile = self.profile(place);
+            let section = profile.section();
+            let mut plan = Plan::draw(self.arena.backend, profile, &mut rng);
+            let user = self.arena.begins(section, plan.permits);
             if self.sabotage.is_some() {
                 // Long enough to be there when the next one comes.
                 plan.hold = plan.ttl * 3;
@@ -180,14 +194,7 @@ impl Setting<'_> {
         if sabotage == Some(Sabotage::NoWatchdog) {
             command.args(["--on-lost", "warn"]);
         }
-        let name = format!("chaos/{section}");
-        match self.arena.section(section).retention() {
-            Some(time) => {
-                command.args(["--once", &name, "--retention"]);
-                command.arg(format!("{}ms", time.as_millis()));
-            }
-            None => drop(command.arg(name)),
-        }
+        command.args(self.arena.section(section).profile().arguments(plan.permits));
         command.arg("--").arg(std::env::current_exe()?);
         command.args(self.worker(section, user, plan));
         Ok(command)
@@ -212,8 +219,8 @@ impl Setting<'_> {
 
     /// An end that nothing explains.
     fn fault(&self, section: usize, user: usize, status: ExitStatus) -> Option<String> {
-        let unheard =
-            self.arena.backend.is_http() || self.arena.section(section).retention().is_some();
+        let profile = self.arena.section(section).profile();
+        let unheard = self.arena.backend.is_http() || profile.retention().is_some();
         let explained = match (status.code(), status.signal()) {
             (Some(0), _) => true,
             (Some(code), _) if code == i32::from(REFUSED) => true,

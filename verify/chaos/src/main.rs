@@ -25,6 +25,7 @@ use crate::contender::{Sabotage, Setting};
 use crate::director::Director;
 use crate::emulators::Emulators;
 use crate::nursery::Nursery;
+use crate::profile::Profile;
 use crate::referee::Referee;
 use crate::report::Outcome;
 use crate::weather::Weather;
@@ -39,6 +40,7 @@ mod emulators;
 mod log;
 mod nursery;
 mod process;
+mod profile;
 mod referee;
 mod report;
 mod section;
@@ -46,10 +48,10 @@ mod tally;
 mod weather;
 mod worker;
 
-/// Locks on each store.
-const SECTIONS: usize = 2;
-/// Who contend for each lock; SeaweedFS gets very slow with more than four.
+/// Who contend at each place; SeaweedFS gets very slow with more than four.
 const CONTENDERS: usize = 3;
+/// For how long the same is in play at most.
+const TURN: Duration = Duration::from_secs(20);
 /// As a shell tells it of a process that died of ^C.
 const INTERRUPTED: u8 = 130;
 /// How many violations of one store are printed.
@@ -134,9 +136,11 @@ impl Chaos {
         let http: Vec<_> = backends.iter().copied().filter(Backend::is_http).collect();
         let mut emulators = Emulators::start(&nursery, &directory.path().join("stores"), &http)?;
         let arenas: Vec<_> =
-            backends.iter().map(|backend| Arc::new(Arena::new(*backend, SECTIONS))).collect();
+            backends.iter().map(|backend| Arc::new(Arena::new(*backend))).collect();
         let referee = Referee::start(arenas.clone())?;
 
+        // Everything comes in turn in every run, however short.
+        let (begun, turn) = (clock::now(), TURN.min(time / Profile::TURNS));
         let mut weathers = Vec::new();
         let mut settings = Vec::new();
         for (number, arena) in arenas.iter().enumerate() {
@@ -154,6 +158,8 @@ impl Chaos {
                 directory: files,
                 sabotage: self.sabotage,
                 over: &over,
+                begun,
+                turn,
             });
         }
         // A first restart in every run, however short; later ones not too often.
@@ -224,11 +230,11 @@ impl Chaos {
         std::thread::scope(|scope| {
             for (setting, director) in settings.iter().zip(directors) {
                 let backend = setting.arena.backend;
-                for section in 0..SECTIONS {
+                for place in 0..Profile::AT_ONCE {
                     for contender in 0..CONTENDERS {
-                        let role = 2 + section * CONTENDERS + contender;
+                        let role = 2 + place * CONTENDERS + contender;
                         let seed = self.seed_for(backend, role as u64);
-                        scope.spawn(move || setting.contend(section, seed));
+                        scope.spawn(move || setting.contend(place, seed));
                     }
                 }
                 if self.sabotage != Some(Sabotage::NoLock) {
@@ -308,8 +314,9 @@ impl Chaos {
                 wrong.extend(missing.map(|what| format!("{name}: proves nothing: {what}")));
             }
         }
-        if !interrupted && !results.iter().any(Outcome::refused_stale_work) {
-            wrong.push("proves nothing: no stale work".to_owned());
+        if !interrupted {
+            let missing = report::missing(&results).into_iter();
+            wrong.extend(missing.map(|what| format!("proves nothing: {what}")));
         }
         for text in &wrong {
             println!("VIOLATION {text}");

@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use leaselock_history::History;
+use leaselock_history::NotLinearizable;
 
 use crate::arena::{Arena, Mischief};
 use crate::emulators::{Memory, memory_of};
+use crate::profile::Profile;
 use crate::section::{Calm, Seen};
 use crate::tally::Numbers;
 
@@ -25,6 +26,8 @@ pub(crate) struct Outcome {
     seen: Seen,
     numbers: Numbers,
     events: usize,
+    /// Of each section, how often it was entered, and how often beside somebody.
+    sections: Vec<(Profile, u64, u64)>,
     /// What is wrong.
     pub(crate) violations: Vec<String>,
     /// What should have happened, and did not.
@@ -38,12 +41,14 @@ impl Outcome {
         let mut violations = numbers.violations.clone();
         let mut seen = Seen::default();
         let mut events = 0;
+        let mut sections = Vec::new();
         for section in arena.sections() {
-            events += section.history().len();
+            events += section.events();
+            sections.push((section.profile(), section.seen.acquisitions, section.seen.together));
             violations.extend(section.seen.violations.iter().cloned());
             // With an overlap there is no explanation, and the search for one can take for ever.
             if section.seen.overlaps == 0
-                && let Err(fault) = check(section.history().clone())
+                && let Err(fault) = check(section.check())
             {
                 violations.push(format!("the history of {}: {fault}", section.name()));
             }
@@ -52,7 +57,8 @@ impl Outcome {
         let backend = arena.backend;
         let (name, is_http, memory) = (backend.name(), backend.is_http(), memory_of(backend));
         let missing = Vec::new();
-        let mut this = Self { name, is_http, memory, seen, numbers, events, violations, missing };
+        let mut this =
+            Self { name, is_http, memory, seen, numbers, events, sections, violations, missing };
         this.violations.extend(this.bounds());
         this.missing.extend(this.proves_nothing());
         this
@@ -80,8 +86,6 @@ impl Outcome {
             ("piece of work", seen.work),
             ("takeover", numbers.takeovers),
             ("loss", numbers.losses),
-            ("result recorded", seen.recorded),
-            ("run that found a result", seen.already_done),
             ("command with wrong clocks", numbers.wrong_clocks),
             ("crash followed by an entry", u64::from(!seen.longest_wait.is_zero())),
         ];
@@ -98,12 +102,19 @@ impl Outcome {
             }
         }
         let missing = wanted.into_iter().filter(|(_, count)| *count == 0);
-        missing.map(|(what, _)| format!("no {what}")).collect()
+        let empty = self.sections.iter().filter(|(_, entered, _)| *entered == 0);
+        let missing = missing.map(|(what, _)| format!("no {what}"));
+        let empty = empty.map(|(profile, ..)| format!("nobody in {}", profile.name()));
+        missing.chain(empty).collect()
     }
 
-    /// Whether a token was ever needed. On one store that can fail to happen in a minute.
-    pub(crate) fn refused_stale_work(&self) -> bool {
-        self.seen.stale > 0
+    fn entries(&self) -> String {
+        let each = self.sections.iter().map(|(profile, entered, together)| {
+            let beside =
+                if profile.limit() > 1 { format!(" ({together} together)") } else { String::new() };
+            format!("{} {entered}{beside}", profile.name())
+        });
+        each.collect::<Vec<_>>().join(", ")
     }
 
     fn row(&self) -> [String; 12] {
@@ -129,11 +140,31 @@ impl Outcome {
     }
 }
 
+/// What should have happened somewhere, and did not. On one store it can fail to happen in a minute.
+pub(crate) fn missing(results: &[Outcome]) -> Vec<String> {
+    let sum = |what: fn(&Seen) -> u64| results.iter().map(|result| what(&result.seen)).sum();
+    let together = |profile: Profile| {
+        let sections = results.iter().flat_map(|result| &result.sections);
+        sections.filter(|(of, ..)| *of == profile).map(|(.., together)| together).sum()
+    };
+    let wanted: [(&str, u64); 5] = [
+        ("stale work", sum(|seen| seen.stale)),
+        ("result recorded", sum(|seen| seen.recorded)),
+        ("run that found a result", sum(|seen| seen.already_done)),
+        ("two who read", together(Profile::Rows)),
+        ("two with permits", together(Profile::Permits)),
+    ];
+    let missing = wanted.into_iter().filter(|(_, count)| *count == 0);
+    missing.map(|(what, _)| format!("no {what}")).collect()
+}
+
 /// Whether the history is one of a lock; or no answer came in good time.
-fn check(history: History) -> Result<(), String> {
+fn check(
+    history: impl FnOnce() -> Result<(), NotLinearizable> + Send + 'static,
+) -> Result<(), String> {
     let (answer, answered) = mpsc::channel();
     // Nothing waits for it when it takes too long: it ends with this process.
-    std::thread::spawn(move || answer.send(history.check().map_err(|fault| fault.to_string())));
+    std::thread::spawn(move || answer.send(history().map_err(|fault| fault.to_string())));
     answered.recv_timeout(CHECKED).unwrap_or_else(|error| Err(error.to_string()))
 }
 
@@ -144,6 +175,7 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.outlived += seen.outlived;
     sum.after_loss += seen.after_loss;
     sum.overlaps += seen.overlaps;
+    sum.together += seen.together;
     sum.recorded += seen.recorded;
     sum.already_done += seen.already_done;
     sum.crashes += seen.crashes;
@@ -184,10 +216,11 @@ acquired   entries that the referee accepted, each with a larger token than all 
 takeovers  of leases that had ended, by the commands' logs
 losses     of leases, as the holders' own logs tell
 resolved   ambiguous writes (by the commands' logs) after which the command went on / all of them
-stale      entries and pieces of work that the referee refused because of their token
+stale      entries and pieces of work that the referee refused because of their token; of permits,
+           also because others had entered since, and there was room for nobody else
 outlived   workers that were alive when a successor entered, and may be: both guards frozen or
            killed + the store had lost the record
-overlaps   workers alive and guarded when a successor entered: must be 0
+overlaps   workers alive and guarded when a successor entered who had no room: must be 0
 once       of work that is run once: results recorded + runs that found one and did not work
 wait       seconds from the kill of a holder to the next entry: in calm weather, with the promised
            bound (1.02 x TTL + 50 ms + one poll of 3 s); and in any weather
@@ -212,9 +245,10 @@ pub(crate) fn print(results: &[Outcome]) -> String {
         };
         let _ = writeln!(
             text,
-            "{}: {} commands, {} of them to their end, {} with wrong clocks; {} pieces of work; {}; {} restarts{memory}; \
+            "{}: {}; {} commands, {} of them to their end, {} with wrong clocks; {} pieces of work; {}; {} restarts{memory}; \
              {} crashes{}{}",
             result.name,
+            result.entries(),
             numbers.runs,
             numbers.completed,
             numbers.wrong_clocks,

@@ -14,6 +14,11 @@
 //! An overlap is also, by the same reasoning, a first appearance with a token that is not the
 //! largest any more, of a run that nobody has disturbed.
 //!
+//! A section may be one that **several may be in**: readers, or whoever has a permit. Then it is an overlap
+//! that more are inside, alive and guarded, than there is room for. A token refuses late work only
+//! where somebody with a larger one held everything: of readers, or of permits, larger tokens say
+//! nothing about who is gone. Whoever had to be gone for others to have room is refused by name here.
+//!
 //! A section may be **work that is run once**, with a result that is kept for some time. Then it is a
 //! violation, besides, if somebody enters before that time has passed since the end of work whose
 //! wrapper said that the result is recorded.
@@ -25,7 +30,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use leaselock_history::History;
+use leaselock_history::{History, NotLinearizable};
+
+use crate::profile::Profile;
 
 /// What is known of a run besides what its worker says.
 pub(crate) trait Witness {
@@ -59,6 +66,8 @@ pub(crate) struct Seen {
     /// Those whose record the store had lost.
     pub(crate) after_loss: u64,
     pub(crate) overlaps: u64,
+    /// Entries beside somebody who was inside, as there was room.
+    pub(crate) together: u64,
     /// Results that were recorded, and runs that found one and did not work.
     pub(crate) recorded: u64,
     pub(crate) already_done: u64,
@@ -101,13 +110,15 @@ struct Crash {
 #[derive(Debug)]
 struct Inside {
     token: u64,
+    permits: u32,
     /// Its successor is in: it cannot hold the lock any more.
     over: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    Waiting,
+    /// For so many permits.
+    Waiting(u32),
     Answered,
 }
 
@@ -115,7 +126,12 @@ enum Asked {
 #[derive(Debug, Default)]
 pub(crate) struct Section {
     name: String,
+    profile: Profile,
     largest: u64,
+    /// The largest token of somebody who held everything: smaller ones are void.
+    barrier: u64,
+    /// How many permits every token that was seen stands for.
+    given: BTreeMap<u64, u32>,
     asked: BTreeMap<usize, Asked>,
     /// Who had begun when the store last lost its records.
     before_loss: BTreeSet<usize>,
@@ -123,8 +139,6 @@ pub(crate) struct Section {
     lost_at: u64,
     inside: BTreeMap<usize, Inside>,
     crash: Option<Crash>,
-    /// How long a result is kept, if it is work that is run once.
-    retention: Option<Duration>,
     /// When work ended, by runs whose wrappers have not, and when the last entries were.
     left: BTreeMap<usize, Instant>,
     entries: VecDeque<(u64, Instant)>,
@@ -135,32 +149,27 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), ..Self::default() }
+    pub(crate) fn new(name: &str, profile: Profile) -> Self {
+        Self { name: name.to_owned(), profile, ..Self::default() }
     }
 
-    /// Its work is run once, and its results are kept for this time.
-    pub(crate) fn run_once(self, retention: Duration) -> Self {
-        Self { retention: Some(retention), ..self }
-    }
-
-    pub(crate) fn retention(&self) -> Option<Duration> {
-        self.retention
+    pub(crate) fn profile(&self) -> Profile {
+        self.profile
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// A run begins: its wrapper is about to be started.
-    pub(crate) fn begins(&mut self, user: usize) {
-        self.asked.insert(user, Asked::Waiting);
+    /// A run begins, which wants so many permits: its wrapper is about to be started.
+    pub(crate) fn begins(&mut self, user: usize, permits: u32) {
+        self.asked.insert(user, Asked::Waiting(permits));
         self.history.acquiring(user);
     }
 
     /// A run's wrapper has ended. Its worker cannot enter any more.
     pub(crate) fn is_over(&mut self, user: usize) {
-        if self.asked.remove(&user) == Some(Asked::Waiting) {
+        if let Some(Asked::Waiting(_)) = self.asked.remove(&user) {
             self.history.acquired(user, None);
         }
     }
@@ -173,37 +182,49 @@ impl Section {
         calm: Option<u64>,
         now: Instant,
     ) -> Verdict {
-        if self.asked.get(&user) != Some(&Asked::Waiting) {
+        let Some(&Asked::Waiting(permits)) = self.asked.get(&user) else {
             // Its wrapper was killed, and it itself is about to be.
             return Verdict::Refused;
-        }
+        };
         self.asked.insert(user, Asked::Answered);
-        if token <= self.largest {
-            self.refuse_entry(user, token, witness);
+        let is_void = token <= self.barrier || (self.has_all(permits) && token <= self.largest);
+        let is_new = self.given.insert(token, permits).is_none();
+        if is_void || !is_new {
+            self.refuse_entry(user, (token, is_new), witness);
             return Verdict::Refused;
         }
-        let others: Vec<_> = self.inside.keys().copied().collect();
-        for other in others {
-            self.make_room(other, token, witness);
+        if !self.make_room(user, (token, permits), witness) {
+            self.history.acquired(user, None);
+            self.seen.stale += 1;
+            return Verdict::Refused;
         }
         self.note_wait(token, calm, now);
-        self.largest = token;
+        self.largest = self.largest.max(token);
+        if self.has_all(permits) {
+            self.barrier = token;
+        }
         self.entries.push_back((token, now));
         if self.entries.len() > ENTRIES {
             self.entries.pop_front();
         }
         self.check_done();
         self.history.acquired(user, Some(token));
-        self.inside.insert(user, Inside { token, over: false });
+        self.seen.together += u64::from(self.inside.values().any(|other| !other.over));
+        self.inside.insert(user, Inside { token, permits, over: false });
         self.seen.acquisitions += 1;
         Verdict::Accepted
     }
 
-    fn refuse_entry(&mut self, user: usize, token: u64, witness: &impl Witness) {
+    /// Whether nobody holds it beside one with so many permits.
+    fn has_all(&self, permits: u32) -> bool {
+        permits >= self.profile.limit()
+    }
+
+    fn refuse_entry(&mut self, user: usize, (token, is_new): (u64, bool), witness: &impl Witness) {
         self.history.acquired(user, None);
         self.seen.stale += 1;
         let largest = self.largest;
-        if token == largest {
+        if !is_new {
             self.violation(format!("token {token} was given to {user}, and before to another"));
         } else if self.is_from_before_the_loss(user, token) {
             self.seen.after_loss += 1;
@@ -215,25 +236,56 @@ impl Section {
         }
     }
 
-    /// `other` must not be there any more when somebody enters with `token`.
-    fn make_room(&mut self, other: usize, token: u64, witness: &impl Witness) {
-        let Some(inside) = self.inside.get(&other).filter(|inside| !inside.over) else { return };
-        let its_token = inside.token;
-        if witness.is_dead(other) {
-            self.ends(other);
-        } else if self.is_from_before_the_loss(other, its_token) {
-            self.seen.after_loss += 1;
-            self.loses(other);
-        } else if witness.was_unguarded(other) {
-            self.seen.outlived += 1;
-            self.loses(other);
-        } else {
+    /// Those who must not be there any more when somebody enters with this token: the earliest, until
+    /// there is room. That may be who enters, late. Answers whether it may.
+    fn make_room(
+        &mut self,
+        user: usize,
+        (token, permits): (u64, u32),
+        witness: &impl Witness,
+    ) -> bool {
+        let others = self.inside.iter().filter(|(_, inside)| !inside.over);
+        let mut others: Vec<_> = others.map(|(other, inside)| (inside.token, *other)).collect();
+        others.sort_unstable();
+        for (_, other) in &others {
+            if witness.is_dead(*other) {
+                self.ends(*other);
+            }
+        }
+        for (its_token, other) in others {
+            if self.has_room(permits) {
+                return true;
+            }
+            if its_token > token && witness.was_disturbed(user) {
+                self.seen.outlived += 1;
+                return false;
+            }
+            if self.is_from_before_the_loss(other, its_token) {
+                self.seen.after_loss += 1;
+                self.loses(other);
+            } else if witness.was_unguarded(other) {
+                self.seen.outlived += 1;
+                self.loses(other);
+            }
+        }
+        if !self.has_room(permits) {
+            let inside = self.inside.iter().filter(|(_, inside)| !inside.over);
+            let inside =
+                inside.map(|(other, inside)| format!("{other} with token {}", inside.token));
+            let inside = inside.collect::<Vec<_>>().join(", ");
             self.seen.overlaps += 1;
             self.violation(format!(
-                "token {token} entered while {other} with token {its_token} was inside, alive and \
-                 guarded"
+                "token {token} entered while there was inside, alive and guarded: {inside}"
             ));
         }
+        true
+    }
+
+    /// Whether somebody with so many permits fits beside those who are inside.
+    fn has_room(&self, permits: u32) -> bool {
+        let inside = self.inside.values().filter(|inside| !inside.over);
+        let held: u64 = inside.map(|inside| u64::from(inside.permits)).sum();
+        held + u64::from(permits) <= u64::from(self.profile.limit())
     }
 
     /// Both marks are needed: the first token after a loss is the store's time then, in
@@ -245,7 +297,7 @@ impl Section {
     pub(crate) fn work(&mut self, user: usize, witness: &impl Witness) -> Verdict {
         let Some(inside) = self.inside.get(&user) else { return Verdict::Refused };
         let (token, over) = (inside.token, inside.over);
-        if token == self.largest {
+        if !over && token >= self.barrier {
             self.history.trusted(user, token);
             self.seen.work += 1;
             return Verdict::Accepted;
@@ -282,7 +334,7 @@ impl Section {
             self.seen.already_done += 1;
             return false;
         };
-        if self.retention.is_some() {
+        if self.profile.retention().is_some() {
             self.seen.recorded += 1;
             self.done = Some((user, left));
             self.check_done();
@@ -292,7 +344,9 @@ impl Section {
 
     /// Nobody may have entered while the last result was kept.
     fn check_done(&mut self) {
-        let (Some(retention), Some((user, left))) = (self.retention, self.done) else { return };
+        let (Some(retention), Some((user, left))) = (self.profile.retention(), self.done) else {
+            return;
+        };
         let entries = self.entries.iter();
         let mut after = entries.map(|(token, at)| (*token, at.saturating_duration_since(left)));
         let early = after.find(|(_, after)| !after.is_zero() && *after < retention);
@@ -316,7 +370,9 @@ impl Section {
     /// The wrapper of `user` was killed, and cannot give the lock back. The next one is to enter
     /// within `bound`.
     pub(crate) fn crashed(&mut self, user: usize, bound: Duration, calm: Option<u64>, at: Instant) {
-        if let Some(inside) = self.inside.get(&user).filter(|inside| inside.token == self.largest) {
+        // Where there is room besides, others do not wait for this one.
+        let inside = self.inside.get(&user).filter(|inside| inside.token == self.largest);
+        if let Some(inside) = inside.filter(|inside| self.has_all(inside.permits)) {
             self.crash = Some(Crash { token: inside.token, at, bound, calm });
             self.seen.crashes += 1;
         }
@@ -341,10 +397,11 @@ impl Section {
         self.before_loss = self.asked.keys().chain(self.inside.keys()).copied().collect();
     }
 
-    /// Who is inside and may hold the lock.
-    pub(crate) fn holder(&self) -> Option<usize> {
-        let holder = self.inside.iter().find(|(_, inside)| inside.token == self.largest);
-        holder.map(|(user, _)| *user)
+    /// Who is inside and may hold it.
+    pub(crate) fn holders(&self) -> Vec<usize> {
+        let may_hold = |inside: &Inside| !inside.over && inside.token >= self.barrier;
+        let holders = self.inside.iter().filter(|(_, inside)| may_hold(inside));
+        holders.map(|(user, _)| *user).collect()
     }
 
     /// Whether somebody with a larger token has entered since `user` did.
@@ -352,9 +409,19 @@ impl Section {
         self.inside.get(&user).is_some_and(|inside| inside.token < self.largest)
     }
 
-    /// What users saw, to be checked.
-    pub(crate) fn history(&self) -> &History {
-        &self.history
+    /// How much of what users saw there is to be checked.
+    pub(crate) fn events(&self) -> usize {
+        self.history.len()
+    }
+
+    /// What checks whether what users saw can have happened.
+    pub(crate) fn check(&self) -> impl FnOnce() -> Result<(), NotLinearizable> + Send + 'static {
+        let (history, limit, given) =
+            (self.history.clone(), self.profile.limit(), self.given.clone());
+        move || match limit {
+            1 => history.check(),
+            _ => history.check_shared(limit, |token| given.get(&token).copied().unwrap_or(limit)),
+        }
     }
 
     pub(crate) fn violation(&mut self, text: String) {
@@ -390,9 +457,15 @@ mod tests {
     }
 
     fn two_begin() -> Section {
-        let mut section = Section::new("test");
-        section.begins(1);
-        section.begins(2);
+        begin(Profile::Lock, &[1, 1])
+    }
+
+    /// Runs from 1 on, for so many permits each.
+    fn begin(profile: Profile, permits: &[u32]) -> Section {
+        let mut section = Section::new("test", profile);
+        for (number, permits) in permits.iter().enumerate() {
+            section.begins(number + 1, *permits);
+        }
         section
     }
 
@@ -402,7 +475,7 @@ mod tests {
 
     fn faults(section: &Section) -> (u64, usize, bool) {
         let seen = &section.seen;
-        (seen.overlaps, seen.violations.len(), section.history().check().is_err())
+        (seen.overlaps, seen.violations.len(), section.check()().is_err())
     }
 
     #[test]
@@ -411,7 +484,7 @@ mod tests {
         for (after, told_late, violations) in
             [(second, false, 1), (second, true, 1), (second * 3, false, 0), (second * 3, true, 0)]
         {
-            let mut section = two_begin().run_once(second * 2);
+            let mut section = begin(Profile::Once, &[1, 1]);
             assert_eq!(enter(&mut section, 1, 10, &Known::default()), Verdict::Accepted);
             let left = clock::now() + second;
             section.leaves(1, left);
@@ -506,7 +579,7 @@ mod tests {
         enter(&mut section, 2, 1_001, &known);
         assert_eq!(faults(&section), (0, 0, false));
         assert_eq!(section.seen.after_loss, 1);
-        section.begins(3);
+        section.begins(3, 1);
         enter(&mut section, 3, 1_002, &known);
         assert_eq!(section.seen.overlaps, 1, "1,001 was given after the loss");
 
@@ -514,7 +587,7 @@ mod tests {
         enter(&mut section, 1, 2_000, &known);
         section.ends(1);
         section.records_lost(2_100);
-        section.begins(3);
+        section.begins(3, 1);
         assert_eq!(enter(&mut section, 3, 1_500, &known), Verdict::Refused);
         assert_eq!(section.seen.violations.len(), 1, "tokens must rise");
     }
@@ -538,9 +611,70 @@ mod tests {
         let calm = Calm { waited: Duration::from_secs(2), bound };
         assert_eq!(section.seen.calm, Some(calm));
         section.crashed(2, bound, Some(3), start);
-        section.begins(3);
+        section.begins(3, 1);
         section.enter(3, 9, &Known { dead: vec![2], ..known }, Some(4), start + bound * 2);
         assert_eq!((section.seen.calm, section.seen.longest_wait), (Some(calm), bound * 2));
         assert_eq!(section.seen.crashes, 2);
+    }
+
+    #[test]
+    fn readers_are_together_and_a_writer_is_not() {
+        let (all, known) = (Profile::Rows.limit(), Known::default());
+        let mut section = begin(Profile::Rows, &[1, 1, all]);
+        assert_eq!(enter(&mut section, 2, 8, &known), Verdict::Accepted);
+        // Its worker took longer to start.
+        assert_eq!(enter(&mut section, 1, 7, &known), Verdict::Accepted);
+        assert_eq!((section.work(1, &known), section.seen.together), (Verdict::Accepted, 1));
+        assert_eq!(section.holders(), [1, 2]);
+        section.ends(1);
+        assert_eq!(faults(&section), (0, 0, false));
+        let gone = Known { unguarded: vec![2], ..Known::default() };
+        let mut late = begin(Profile::Rows, &[1, 1, all]);
+        enter(&mut late, 2, 8, &known);
+        enter(&mut late, 3, 9, &gone);
+        assert_eq!(late.work(2, &known), Verdict::Refused, "by its token");
+        assert_eq!((faults(&late), late.seen.outlived), ((0, 0, false), 1));
+        enter(&mut section, 3, 9, &known);
+        assert_eq!(faults(&section), (1, 1, true));
+        section.begins(4, 1);
+        enter(&mut section, 4, 6, &known);
+        assert_eq!(section.seen.overlaps, 2, "a reader from before the writer");
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_as_there_are_permits() {
+        let known = Known::default();
+        let mut section = begin(Profile::Permits, &[1, 1, 1, 2]);
+        enter(&mut section, 2, 8, &known);
+        enter(&mut section, 1, 7, &known);
+        assert_eq!(faults(&section), (0, 0, false));
+        let gone = Known { unguarded: vec![1], ..Known::default() };
+        assert_eq!(enter(&mut section, 3, 9, &gone), Verdict::Accepted);
+        assert_eq!(section.work(1, &gone), Verdict::Refused, "it had to be gone");
+        assert_eq!((faults(&section), section.seen.outlived), ((0, 0, false), 1));
+        enter(&mut section, 4, 10, &known);
+        assert_eq!(faults(&section), (1, 1, true));
+        let mut section = begin(Profile::Permits, &[1, 1, 1]);
+        for user in 1..=3 {
+            enter(&mut section, user, user as u64, &known);
+        }
+        assert_eq!(faults(&section), (1, 1, true));
+    }
+
+    #[test]
+    fn who_comes_late_and_finds_no_room_needs_an_excuse() {
+        for disturbed in [true, false] {
+            let mut section = begin(Profile::Permits, &[1, 1, 1]);
+            let known =
+                Known { disturbed: if disturbed { vec![1] } else { vec![] }, ..Known::default() };
+            enter(&mut section, 2, 8, &known);
+            enter(&mut section, 3, 9, &known);
+            let refused = enter(&mut section, 1, 7, &known) == Verdict::Refused;
+            assert_eq!(refused, disturbed);
+            assert_eq!(
+                faults(&section),
+                (u64::from(!disturbed), usize::from(!disturbed), !disturbed)
+            );
+        }
     }
 }

@@ -1,10 +1,11 @@
-//! Histories of one lock, checked for linearizability against the lock's sequential specification.
+//! Histories of one lock, or of what several may hold at once, checked for linearizability against the
+//! lock's sequential specification.
 //!
 //! A history is what the users of a lock saw: when each asked for it and was given which token, when
 //! each still trusted it, and when each knew that it had ended. It is linearizable (Herlihy and
 //! Wing 1990) if every operation can be thought to happen at one instant between its call and its
 //! return, such that the lock never has two holders and its tokens only rise. The search for such
-//! instants is stateright's.
+//! instants is stateright's. Where several may hold, see [`History::check_shared`].
 //!
 //! ```
 //! use leaselock_history::History;
@@ -20,7 +21,9 @@
 //! history.check().unwrap();
 //! ```
 
-use std::collections::BTreeMap;
+mod shared;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -179,10 +182,11 @@ impl History {
     /// A user was recorded to do two things at once, or to return from nothing.
     pub fn check(&self) -> Result<(), NotLinearizable> {
         let mut last = 0;
+        let mut all = BTreeSet::new();
         for part in self.parts() {
             let tokens = part.iter().filter_map(given);
             // A second holder of one token, or an older one than the part before has seen.
-            let rises = tokens.clone().all(|token| token > last);
+            let rises = tokens.clone().all(|token| token > last && all.insert(token));
             if !rises || !is_linearizable(&part) {
                 let events = shortest(&part, |part| rises && is_linearizable(part));
                 return Err(NotLinearizable { events: events.iter().map(describe).collect() });
@@ -292,7 +296,7 @@ mod tests {
 
     /// `1+` asks, `1=7` is given token 7, `1=-` gives up, `1?7` trusts, `1~7` begins to end, `1.`
     /// has ended.
-    fn history(script: &str) -> History {
+    pub(crate) fn history(script: &str) -> History {
         let mut history = History::default();
         for word in script.split_whitespace() {
             let (user, rest) = word.split_at(1);
@@ -337,6 +341,7 @@ mod tests {
             "1+ 1=7 1~7 1. 2+ 2=7",
             "1+ 1=7 1~7 1. 2+ 2=6",
             "1+ 1=7 1~7 2+ 2=6",
+            "1+ 1=7 1~7 2+ 2=7",
             // Both were asking, but the first held it after the second was let in.
             "1+ 2+ 2=8 1=7 1~7 1.",
         ] {

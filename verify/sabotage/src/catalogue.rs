@@ -42,6 +42,10 @@ pub(crate) const ALL: &[Sabotage] = &[
             "src/store/mod.rs",
             "(Content::Record { record, version, .. }, _) if record.nonce == self.nonce => {",
             "(Content::Record { record, version, .. }, _) if false && record.nonce == self.nonce => {",
+        ), edit(
+            "src/keeper/entry.rs",
+            "if landed || tried.is_some_and(|tried| tried == lease) {",
+            "if landed || tried.is_some_and(|tried| false && tried == lease) {",
         )],
     ),
     library(
@@ -448,6 +452,62 @@ pub(crate) const ALL: &[Sabotage] = &[
             "src/protocol/lock.rs",
             "    lease.mode = Mode::Shared;",
             "    let _ = &mut lease.mode;",
+        )],
+    ),
+    library(
+        "quorum-without-read-phase",
+        "a token is proposed to several stores by what is known without asking them",
+        &[edit(
+            "src/quorum/round.rs",
+            "let told = self.seats.iter().filter_map(Seat::floor);",
+            "let told = self.seats.iter().filter_map(Seat::floor).take(0);",
+        )],
+    ),
+    library(
+        "quorum-votes-for-any-token",
+        "one of several stores votes for a token although it has issued that or a larger one",
+        &[
+            edit(
+                "src/acquire/member.rs",
+                "this.decide_by(&seen, proposed, acquire).await;
+            let written = match decision {",
+                "this.decide_by(&seen, proposed, |found, evidence, intent| {
+                    join(found, evidence, intent, proposed.next())
+                }).await;
+            let written = match decision {",
+            ),
+            edit(
+                "src/acquire/member.rs",
+                "takeover } if is_vote(&record, proposed) => {",
+                "takeover } if { let _ = is_vote; true } => {",
+            ),
+        ],
+    ),
+    library(
+        "quorum-of-a-minority",
+        "a lock over several stores is held with fewer than half of them",
+        &[edit("src/quorum/mod.rs", "self.members.len() / 2 + 1\n", "self.members.len() / 2\n")],
+    ),
+    library(
+        "quorum-stands-on-one",
+        "a lock over several stores is held for as long as one of them is",
+        &[
+            edit("src/hold/parts.rs", "if left < self.needed &&", "if left == 0 &&"),
+            edit(
+                "src/hold/parts.rs",
+                "readings[..self.needed].iter()",
+                "readings[..self.needed.min(readings.len())].iter()",
+            ),
+        ],
+    ),
+    library(
+        "quorum-votes-kept",
+        "who did not get a majority keeps the stores that it got",
+        &[edit(
+            "src/quorum/contest.rs",
+            "            // Entries of ours would be in the way of the next round.
+            self.give_back(guards).await?;",
+            "            std::mem::forget(guards);",
         )],
     ),
 ];

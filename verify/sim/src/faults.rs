@@ -48,8 +48,30 @@ pub(crate) enum What {
     Break { process: usize, lock: usize, force: bool },
     /// Requests travel badly for a while: of this process, or of all.
     Weather { process: Option<usize>, length: Duration, weather: Weather },
+    /// The same of requests to one of the stores of a quorum.
+    Down { place: usize, length: Duration, weather: Weather },
     /// What happens to one request.
     Fate(Fate),
+}
+
+/// Some weather, of some requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spell {
+    pub(crate) until: Time,
+    /// Only of this process.
+    pub(crate) process: Option<usize>,
+    /// Only of this store.
+    pub(crate) place: Option<usize>,
+    pub(crate) weather: Weather,
+}
+
+impl Spell {
+    /// Whether it concerns a request of this process for something under this key.
+    pub(crate) fn hits(&self, now: Time, process: usize, key: &str) -> bool {
+        self.until > now
+            && self.process.is_none_or(|whose| whose == process)
+            && self.place.is_none_or(|place| Plan::place_of(key) == Some(place))
+    }
 }
 
 /// How requests travel in a window of time.
@@ -143,6 +165,31 @@ pub(crate) fn of_family(plan: &Plan, rng: &mut SmallRng) -> Vec<Fault> {
         Fault { when: When::At(rng.up_to(plan.length)), what }
     };
     (0..most).map(|_| break_one(rng)).collect()
+}
+
+/// Stores of a quorum that fail for a while, mostly one after the other.
+pub(crate) fn of_quorum(plan: &Plan, rng: &mut SmallRng) -> Vec<Fault> {
+    let most = if plan.quorum { rng.one_of(&[0, 2, 4, 8]) } else { 0 };
+    let overlapping = rng.chance(20);
+    let mut at = Duration::ZERO;
+    let mut faults = Vec::new();
+    for _ in 0..most {
+        let length = length(plan, rng);
+        let weather = match rng.below(8) {
+            0..=2 => Weather::Cut,
+            3 | 4 => Weather::Mute,
+            5 => Weather::Storm(rng.one_of(&[70, 100])),
+            6 => Weather::Flaky(rng.one_of(&[60, 100])),
+            _ => Weather::Slow(length),
+        };
+        let begins = at + rng.up_to(plan.length / most);
+        if !overlapping {
+            at = begins + length;
+        }
+        let place = rng.below(Plan::PLACES.len());
+        faults.push(Fault { when: When::At(begins), what: What::Down { place, length, weather } });
+    }
+    faults
 }
 
 fn draw(plan: &Plan, rng: &mut SmallRng) -> Fault {

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) once: Option<OncePlan>,
     /// Queues, readers and writers, a semaphore and sessions, besides.
     pub(crate) family: Option<FamilyPlan>,
+    /// Whether there is a lock over three stores, besides.
+    pub(crate) quorum: bool,
     /// Whether holders write a table that is fenced.
     pub(crate) table: bool,
     /// The TTL that times are compared with.
@@ -158,6 +160,7 @@ impl Plan {
             locks: if rng.chance(80) { 1 } else { 2 },
             once: once(&mut stream(seed, &[8]), ttl),
             family: family(&mut stream(seed, &[10])),
+            quorum: stream(seed, &[12]).chance(15),
             table: stream(seed, &[9]).chance(30),
             ttl,
             processes,
@@ -169,6 +172,7 @@ impl Plan {
         };
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
         plan.faults.extend(faults::of_family(&plan, &mut stream(seed, &[11])));
+        plan.faults.extend(faults::of_quorum(&plan, &mut stream(seed, &[13])));
         plan
     }
 
@@ -188,9 +192,26 @@ impl Plan {
     /// What is run once is called.
     pub(crate) const ONCE: &'static str = "delta";
 
-    /// Everything that is contended for.
-    pub(crate) fn keys(&self) -> usize {
+    /// The lock over three stores is called.
+    pub(crate) const QUORUM: &'static str = "vote";
+
+    /// The stores that it lies on, by the prefixes of their keys.
+    pub(crate) const PLACES: [&'static str; 3] = ["east", "north", "west"];
+
+    /// Which of them a key belongs to.
+    pub(crate) fn place_of(key: &str) -> Option<usize> {
+        let (place, _) = key.split_once('/')?;
+        Self::PLACES.iter().position(|one| *one == place)
+    }
+
+    /// The number of the lock over three stores, among everything that is contended for.
+    pub(crate) fn of_quorum(&self) -> usize {
         self.first_of_family() + self.members().len()
+    }
+
+    /// Everything that is contended for; what lies on three stores takes its time.
+    pub(crate) fn keys(&self) -> usize {
+        self.of_quorum() + if self.quorum { Self::PLACES.len() } else { 0 }
     }
 
     /// What is held under sessions, in the order in which whoever wants several asks for them.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures::task::AtomicWaker;
-use leaselock::{Runtime as LibraryRuntime, Store};
+use leaselock::{Quorum, Runtime as LibraryRuntime, Store};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::SimClock;
@@ -20,6 +20,9 @@ pub(crate) struct Process {
     runtime: Runtime,
     idle: Arc<Idle>,
     pub(crate) stores: Vec<Store>,
+    /// The locks over three stores, one for each of the stores, and what they lie on.
+    pub(crate) quorums: Vec<Quorum>,
+    members: Vec<Store>,
     /// The operator's.
     operator: Option<Store>,
     pub(crate) clock: SimClock,
@@ -51,10 +54,29 @@ impl Process {
             .expect("a runtime without drivers needs nothing from the system");
         let clock = SimClock { world: Arc::clone(world), process };
         let handles = plan.processes[process].handles;
+        let (stores, quorums, members) = (Vec::new(), Vec::new(), Vec::new());
         let mut started =
-            Self { runtime, idle, stores: Vec::new(), operator: None, clock, incarnation };
-        started.stores = (0..handles).map(|handle| started.open(&plan, handle, false)).collect();
+            Self { runtime, idle, stores, quorums, members, operator: None, clock, incarnation };
+        started.stores =
+            (0..handles).map(|handle| started.open(&plan, handle as u64, None, false)).collect();
+        if plan.quorum {
+            (0..handles).for_each(|handle| started.open_quorum(&plan, handle as u64));
+        }
         started
+    }
+
+    fn open_quorum(&mut self, plan: &Plan, handle: u64) {
+        let place = |place: usize| {
+            self.open(plan, 100 + handle * 10 + place as u64, Some(Plan::PLACES[place]), false)
+        };
+        let members: Vec<_> = (0..Plan::PLACES.len()).map(place).collect();
+        self.members.extend(members.iter().cloned());
+        self.quorums.push(Quorum::new(members).expect("three stores"));
+    }
+
+    /// Everything that is to be shut down.
+    pub(crate) fn all_stores(&self) -> Vec<Store> {
+        self.stores.iter().chain(&self.members).cloned().collect()
     }
 
     /// The store as an operator opens it, whose writes can be told from everybody else's.
@@ -63,20 +85,27 @@ impl Process {
             return store.clone();
         }
         let plan = Arc::clone(&lock(&self.clock.world).plan);
-        let store = self.open(&plan, self.stores.len(), true);
+        let store = self.open(&plan, self.stores.len() as u64, None, true);
         self.operator.insert(store).clone()
     }
 
-    fn open(&self, plan: &Plan, handle: usize, operator: bool) -> Store {
+    fn open(
+        &self,
+        plan: &Plan,
+        handle: u64,
+        prefix: Option<&'static str>,
+        operator: bool,
+    ) -> Store {
         let (process, incarnation) = (self.clock.process, self.incarnation);
         let world = Arc::clone(&self.clock.world);
         let objects = SimStore { world, process, incarnation, operator };
-        let numbers = [6, process as u64, incarnation.into(), handle as u64];
+        let numbers = [6, process as u64, incarnation.into(), handle];
         let opening = Store::from_object_store(Arc::new(objects))
             .clock(self.clock.shared())
             .seed(number(plan.seed, &numbers))
             .check_preconditions(plan.store.checked)
             .runtime(LibraryRuntime::Current)
+            .prefix(prefix.unwrap_or_default())
             .open();
         self.runtime.block_on(opening).expect("opening sends nothing and has valid options")
     }

@@ -8,6 +8,7 @@ mod guards;
 mod landing;
 mod once;
 mod queue;
+mod quorum;
 mod record;
 mod table;
 
@@ -26,6 +27,7 @@ use crate::plan::Plan;
 use family::Sessions;
 use once::Results;
 use queue::Queue;
+use quorum::Part;
 use record::Recording;
 use table::Table;
 
@@ -97,6 +99,7 @@ struct LockCase {
     tainted: bool,
     /// Of what is held under sessions.
     queue: Option<Queue>,
+    part: Part,
 }
 
 /// One acquisition, as the store has seen it.
@@ -164,6 +167,7 @@ impl Referee {
             .map(|number| LockCase::new(Kind::Lock, format!("{}.lock", Plan::name(number))))
             .chain(plan.once.map(|_| LockCase::new(Kind::Once, format!("{}.once", Plan::ONCE))))
             .chain(plan.members().iter().map(|member| LockCase::of_family(*member)))
+            .chain(plan.quorum.then(LockCase::of_quorum).into_iter().flatten())
             .collect();
         Self {
             locks,
@@ -276,6 +280,7 @@ impl LockCase {
             results: Results::default(),
             tainted: false,
             queue: None,
+            part: Part::None,
         }
     }
 }

@@ -146,7 +146,9 @@ impl Sim<'_> {
             for user in 0..users {
                 let which = (handle * users + user) as u64;
                 let clock = started.clock.clone();
-                started.spawn(User::new(store.clone(), clock, started.incarnation, which).run());
+                let quorum = started.quorums.get(handle).cloned();
+                let user = User::new(store.clone(), quorum, clock, started.incarnation, which);
+                started.spawn(user.run());
             }
         }
         self.processes[process] = Some(started);
@@ -165,7 +167,9 @@ impl Sim<'_> {
         };
         wakers.into_iter().for_each(std::task::Waker::wake);
         running.run();
-        lock(&self.world).plan_wake(process);
+        let mut world = lock(&self.world);
+        world.dispatch();
+        world.plan_wake(process);
     }
 
     fn resume(&mut self, process: usize) {
@@ -184,7 +188,10 @@ impl Sim<'_> {
             What::Jump { process, micros } => lock(&self.world).jump(process, micros),
             What::Delete { lock: which } => lock(&self.world).delete(which),
             What::Weather { process, length, weather } => {
-                lock(&self.world).begin_weather(process, length, weather);
+                lock(&self.world).begin_weather((process, None), length, weather);
+            }
+            What::Down { place, length, weather } => {
+                lock(&self.world).begin_weather((None, Some(place)), length, weather);
             }
             What::Break { process, lock: which, force } => {
                 let Some(running) = &mut self.processes[process] else { return };
@@ -196,7 +203,7 @@ impl Sim<'_> {
             }
             What::ShutDown { process, restart } => {
                 let Some(running) = &self.processes[process] else { return };
-                let (stores, clock) = (running.stores.clone(), running.clock.clone());
+                let (stores, clock) = (running.all_stores(), running.clock.clone());
                 let incarnation = running.incarnation;
                 lock(&self.world).begin_shutdown(process, restart);
                 running.spawn(shut_down(stores, clock, incarnation));

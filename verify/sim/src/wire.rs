@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Time;
 use crate::events::Event;
-use crate::faults::{Failure, Fault, Weather, What, When};
+use crate::faults::{Failure, Fault, Spell, Weather, What, When};
 use crate::machine::State;
 use crate::objects::{Answer, Operation, Reply, failure};
 use crate::plan::Plan;
@@ -39,6 +39,16 @@ pub(crate) struct Request {
     applied: bool,
 }
 
+/// A request that is about to be sent.
+#[derive(Debug)]
+pub(crate) struct Order {
+    process: usize,
+    incarnation: u32,
+    operator: bool,
+    operation: Operation,
+    answer: oneshot::Sender<Reply>,
+}
+
 impl World {
     /// Sends a request on its way; its answer will come through what is returned.
     pub(crate) fn send(
@@ -50,9 +60,23 @@ impl World {
     ) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
         let machine = &self.machines[process];
-        if machine.state == State::Dead || machine.incarnation != incarnation {
-            return receiver;
+        if machine.state != State::Dead && machine.incarnation == incarnation {
+            let order = Order { process, incarnation, operator, operation, answer: sender };
+            self.outbox.push(order);
         }
+        receiver
+    }
+
+    /// What was sent in one step goes on its way, in the order of keys: tasks that are woken by the same
+    /// channel of tokio's run in any order.
+    pub(crate) fn dispatch(&mut self) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        outbox.sort_by(|a, b| a.operation.key().cmp(b.operation.key()));
+        outbox.into_iter().for_each(|order| self.dispatch_one(order));
+    }
+
+    fn dispatch_one(&mut self, order: Order) {
+        let Order { process, incarnation, operator, operation, answer } = order;
         self.sent += 1;
         let number = self.sent;
         let (route, nth) = self.route(process, &operation);
@@ -72,12 +96,11 @@ impl World {
             operation,
             nth,
             sent: self.now,
-            answer: Some(sender),
+            answer: Some(answer),
             applied: false,
             route,
         };
         self.requests.insert(number, request);
-        receiver
     }
 
     fn count_route(&mut self, route: &Route) {
@@ -107,10 +130,9 @@ impl World {
             return (plain(&plan.latency.calm(plan.ttl), &mut rng), nth);
         }
         let mut route = plain(&plan.latency, &mut rng);
-        for (_, _, weather) in self.weather.iter().filter(|(until, whose, _)| {
-            *until > self.now && whose.is_none_or(|whose| whose == process)
-        }) {
-            route = route.through(*weather, &plan.latency, &mut rng);
+        let spells = self.weather.iter();
+        for spell in spells.filter(|spell| spell.hits(self.now, process, operation.key())) {
+            route = route.through(spell.weather, &plan.latency, &mut rng);
         }
         if operation.is_of_interest() {
             for (number, fault) in plan.faults.iter().enumerate() {
@@ -235,10 +257,10 @@ impl World {
         if wanted != copy {
             return;
         }
-        let muted = |(until, whose, weather): &(Time, Option<usize>, Weather)| {
-            *until > self.now
-                && whose.is_none_or(|whose| whose == process)
-                && matches!(weather, Weather::Cut | Weather::Mute)
+        let key = request.operation.key();
+        let muted = |spell: &Spell| {
+            let silent = matches!(spell.weather, Weather::Cut | Weather::Mute);
+            silent && spell.hits(self.now, process, key)
         };
         if self.weather.iter().any(muted) && !self.is_quiet() {
             self.counts.add("answers lost");

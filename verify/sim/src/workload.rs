@@ -3,6 +3,7 @@
 
 mod family;
 mod once;
+mod quorum;
 mod table;
 
 use std::pin::pin;
@@ -14,7 +15,7 @@ use futures::StreamExt;
 use leaselock::fencing::Claimed;
 use leaselock::{
     Attempt, Break, ErrorKind, LeasePhase, LeaseStatus, Lock, LockGuard, LossReason, Payload,
-    Release, Result, Store,
+    Quorum, Release, Result, Store,
 };
 use rand::rngs::SmallRng;
 
@@ -28,6 +29,8 @@ use crate::world::{World, lock};
 /// One user of one store.
 pub(crate) struct User {
     store: Store,
+    /// The lock over three stores, if there is one.
+    quorum: Option<Quorum>,
     clock: SimClock,
     plan: Arc<Plan>,
     process: usize,
@@ -41,7 +44,13 @@ pub(crate) struct User {
 }
 
 impl User {
-    pub(crate) fn new(store: Store, clock: SimClock, incarnation: u32, which: u64) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        quorum: Option<Quorum>,
+        clock: SimClock,
+        incarnation: u32,
+        which: u64,
+    ) -> Self {
         let (plan, number) = {
             let mut world = lock(&clock.world);
             (Arc::clone(&world.plan), world.referee.new_user())
@@ -49,7 +58,18 @@ impl User {
         let process = clock.process;
         let rng = stream(plan.seed, &[7, process as u64, incarnation.into(), which]);
         let permits = plan.family.map_or(1, |family| family.permits);
-        Self { store, clock, plan, process, incarnation, number, rng, paused: None, permits }
+        Self {
+            store,
+            quorum,
+            clock,
+            plan,
+            process,
+            incarnation,
+            number,
+            rng,
+            paused: None,
+            permits,
+        }
     }
 
     /// Uses locks until faults end, and then each of them once more.
@@ -71,12 +91,18 @@ impl User {
                 self.last_run().await;
             }
             self.last_of_family().await;
+            if !self.is_shut_down() {
+                self.last_of_quorum().await;
+            }
         }
         let process = self.process;
         self.tell(|world| world.user_is_done(process));
     }
 
     async fn round(&mut self) {
+        if self.quorum.is_some() && self.rng.chance(60) {
+            return self.quorum_round().await;
+        }
         if self.plan.family.is_some() && self.rng.chance(70) {
             return self.family_round().await;
         }

@@ -9,13 +9,13 @@ use crate::Options;
 use crate::clock::Time;
 use crate::counts::Counts;
 use crate::events::{Event, Events};
-use crate::faults::{Weather, When};
+use crate::faults::{Spell, Weather, When};
 use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::plan::Plan;
 use crate::referee::Referee;
 use crate::trace::{Kind, Trace};
-use crate::wire::Request;
+use crate::wire::{Order, Request};
 
 /// The world, as everybody in it has it. There is one thread, so nobody ever waits for it.
 pub(crate) type Shared = Arc<Mutex<World>>;
@@ -43,8 +43,9 @@ pub(crate) struct World {
     pub(crate) kept: Vec<bool>,
     /// Requests by number.
     pub(crate) requests: BTreeMap<u64, Request>,
-    /// Until when, for whom, and what.
-    pub(crate) weather: Vec<(Time, Option<usize>, Weather)>,
+    pub(crate) weather: Vec<Spell>,
+    /// What was sent in the step that is under way.
+    pub(crate) outbox: Vec<Order>,
     /// How many requests were sent.
     pub(crate) sent: u64,
     /// How often a clock was read at this instant.
@@ -74,6 +75,7 @@ impl World {
             kept,
             requests: BTreeMap::new(),
             weather: Vec::new(),
+            outbox: Vec::new(),
             sent: 0,
             readings: 0,
             plan,
@@ -102,11 +104,15 @@ impl World {
 
     pub(crate) fn begin_weather(
         &mut self,
-        process: Option<usize>,
+        (process, place): (Option<usize>, Option<usize>),
         length: Duration,
         weather: Weather,
     ) {
-        self.weather.push((self.now + length, process, weather));
+        let until = self.now + length;
+        self.weather.push(Spell { until, process, place, weather });
+        if place.is_some() {
+            self.counts.add("times one of three stores failed");
+        }
         self.counts.add(match weather {
             Weather::Cut | Weather::Mute => "outages",
             Weather::Storm(_) | Weather::Flaky(_) => "storms of errors",
@@ -115,7 +121,8 @@ impl World {
             Weather::Twice(_) => "times of repetition",
         });
         self.note(process, Kind::Fault, || {
-            format!("{weather:?} for {:.3} s", length.as_secs_f64())
+            let place = place.map_or("everywhere", |place| Plan::PLACES[place]);
+            format!("{weather:?} for {:.3} s, {place}", length.as_secs_f64())
         });
     }
 

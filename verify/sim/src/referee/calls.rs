@@ -3,6 +3,7 @@
 use leaselock::{ErrorKind, HolderId};
 
 use super::landing::call_of;
+use super::quorum::Part;
 use super::record::Seen;
 use super::{CallCase, CallState, Check, Referee};
 use crate::clock::Time;
@@ -73,8 +74,10 @@ impl Referee {
                 self.judge_error(now, process, "a call that wants a lock", kind, shut_down);
             }
         }
-        for id in self.on_record_of(call) {
-            self.watch_orphan(now, lock, id, events);
+        for lock in self.places_of(lock) {
+            for id in self.on_record_of(call, lock) {
+                self.watch_orphan(now, lock, id, events);
+            }
         }
     }
 
@@ -235,17 +238,18 @@ impl Referee {
     ) {
         let case = &self.locks[lock];
         let Some(record) = &case.record else { return };
-        let (ttl, lingers, landed, call) = match (record.lease(id), record.ticket(id)) {
+        let (ttl, session, landed, call) = match (record.lease(id), record.ticket(id)) {
+            (Some(lease), _) if lease.released_at.is_some() => return,
             (Some(lease), _) => {
                 let Some(tenancy) = case.tenancies.get(&id) else { return };
-                (lease.ttl, lease.released_at.is_some(), tenancy.landed, tenancy.call)
+                (lease.ttl, lease.session, tenancy.landed, tenancy.call)
             }
             (None, Some(ticket)) => {
                 let Some((seen, call)) = case.queue.as_ref().and_then(|queue| queue.ticket(id))
                 else {
                     return;
                 };
-                (ticket.ttl, false, seen, call)
+                (ticket.ttl, Some(ticket.session), seen, call)
             }
             (None, None) => return,
         };
@@ -253,13 +257,15 @@ impl Referee {
         let Some(call) = call.map(|call| &self.calls[call]) else { return };
         let machine = &machines[call.process];
         let gone = machine.incarnation != call.incarnation || machine.state == State::Dead;
-        if lingers || gone {
+        if gone {
             return;
         }
         let since = match call.state {
             CallState::Acquired(acquired) if acquired == id => return,
             CallState::GivenUp(at) => at.max(landed),
             CallState::Pending if waits => return,
+            // Which of its entries an acquisition over several stores still needs, only it knows.
+            CallState::Acquired(_) | CallState::Pending if case.part == Part::Seat => return,
             CallState::Acquired(_) | CallState::Pending => landed,
             CallState::Dead => return,
         };
@@ -272,7 +278,9 @@ impl Referee {
         // Undoing goes on for 0.9 of the lease at least, by a clock that may be fast and with pauses
         // between attempts, and then leaves it to expire.
         let patience = ttl.mul_f64(0.7);
-        let unending = matches!(call.state, CallState::GivenUp(at) if troubled > at + patience);
+        // An acquisition that was over before its call was given up has been undone since then.
+        let unending =
+            matches!(call.state, CallState::GivenUp(at) if troubled > at.min(landed) + patience);
         if call.limited || unending {
             return;
         }
@@ -287,14 +295,25 @@ impl Referee {
             }
         }
         let state = call.state;
+        if let Some(session) = session {
+            // Undone while the session is held. Where that is lost it is not renewed any more, and
+            // what is left on record is nobody's.
+            let Some(renewed) = self.sessions.renewed(session) else { return };
+            if renewed < since.max(troubled) + self.grace() {
+                if now < since.max(troubled) + self.ttl * 4 {
+                    self.watch_orphan(now, lock, id, events);
+                }
+                return;
+            }
+        }
         self.counts.add("orphans");
         self.violate(now, "what was given up does not stay on record", || {
             format!("{id} landed at {:.3} s, its call is {state:?}", since.as_secs_f64())
         });
     }
 
-    fn on_record_of(&self, call: usize) -> Vec<HolderId> {
-        let case = &self.locks[self.calls[call].lock];
+    fn on_record_of(&self, call: usize, lock: usize) -> Vec<HolderId> {
+        let case = &self.locks[lock];
         let Some(record) = &case.record else { return Vec::new() };
         let holders = record.holders.iter().map(|lease| lease.id);
         let is_its = |id: &HolderId| {

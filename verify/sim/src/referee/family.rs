@@ -41,6 +41,8 @@ struct SessionCase {
     process: usize,
     /// Whether it is on record with its lease.
     stands: bool,
+    /// When it was last written by its owner.
+    renewed: Time,
     /// Somebody has relied on it: it is named in a record.
     named: bool,
     /// Since when an operator has put an end to it, of which its owner only hears at the next renewal.
@@ -58,6 +60,11 @@ impl Sessions {
     /// It has ended on the store, or never was there.
     pub(super) fn is_over(&self, session: HolderId) -> bool {
         self.all.get(&session).is_none_or(|case| !case.stands)
+    }
+
+    /// When it was last renewed, if it stands.
+    pub(super) fn renewed(&self, session: HolderId) -> Option<Time> {
+        self.all.get(&session).filter(|case| case.stands).map(|case| case.renewed)
     }
 
     pub(super) fn broken(&self, session: HolderId) -> Option<Time> {
@@ -87,12 +94,22 @@ impl Referee {
         self.sessions.ask();
         let stands = !record.holders.is_empty();
         let Some(case) = self.sessions.all.get_mut(&session) else {
-            let case = SessionCase { process, stands, named: false, broken: None, deleted: false };
+            let case = SessionCase {
+                process,
+                stands,
+                renewed: now,
+                named: false,
+                broken: None,
+                deleted: false,
+            };
             self.sessions.all.insert(session, case);
             return self.counts.add("sessions");
         };
         let (stood, owner) = (std::mem::replace(&mut case.stands, stands), case.process);
         let (named, deleted) = (case.named, std::mem::take(&mut case.deleted));
+        if owner == process {
+            case.renewed = now;
+        }
         match (stood, stands) {
             (true, false) if operator => {
                 case.broken = Some(now);
@@ -284,6 +301,7 @@ impl Referee {
                     format!("p{process} trusts {id}")
                 });
             }
+            self.judge_majority(now, number);
             together.push(number);
         }
         self.judge_company(now, lock, &together);

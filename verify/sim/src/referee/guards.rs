@@ -8,6 +8,7 @@ use std::time::Duration;
 use leaselock::clock::Wall;
 use leaselock::{HolderId, LeasePhase, LeaseStatus, LeaseWatch, LossReason, Release};
 
+use super::quorum::Part;
 use super::record::Seen;
 use super::{CallState, Claim, GuardCase, Referee};
 use crate::clock::Time;
@@ -47,6 +48,9 @@ impl Referee {
         recording.add(user, Seen::Acquired(Some(token)));
         let looked = recording.leave_room();
         self.counts.add("acquisitions");
+        if self.locks[lock].part == Part::Whole {
+            self.wins(now, call, id, token);
+        }
         if self.locks[lock].tenancies.get(&id).is_none_or(|tenancy| tenancy.call != Some(call)) {
             self.violate(now, "one owner on record", || {
                 format!("p{process} was given {id}, which was never on record as its own")
@@ -154,6 +158,7 @@ impl Referee {
         match release {
             Some(Release::Released) => {
                 self.counts.add("releases");
+                self.judge_given_back(now, number);
                 let record = self.locks[lock].record.as_ref();
                 let there = record.and_then(|record| record.lease(id));
                 if there.is_some_and(|lease| lease.released_at.is_none()) {
@@ -193,7 +198,7 @@ impl Referee {
 
     /// At most one guard of a lock may be trusted, and only one whose acquisition is on record.
     pub(super) fn check_trust(&mut self, now: Time, lock: usize, machines: &[Machine]) {
-        if self.locks[lock].queue.is_some() {
+        if self.locks[lock].queue.is_some() || self.locks[lock].part == Part::Seat {
             return self.sessions.ask();
         }
         let mut trusted = None;
@@ -266,6 +271,9 @@ impl Referee {
         let word = format!("{reason:?}");
         let word = word.split([' ', '{']).next().unwrap_or_default();
         let justified = match reason {
+            LossReason::TakenOver { .. } if case.part == Part::Whole => {
+                self.has_lost_a_seat(tenancy.and_then(|tenancy| tenancy.call))
+            }
             LossReason::TakenOver { .. } => left || self.is_session_over(tenancy),
             LossReason::Broken { .. } => tenancy.is_some_and(|tenancy| tenancy.excused.is_some()),
             LossReason::RecordDeleted => case.deleted.is_some(),

@@ -33,9 +33,13 @@ impl Queue {
 
 impl LockCase {
     pub(super) fn of_family(member: Member) -> Self {
-        let key = format!("{}.lock", member.name());
-        let tainted = member.kind() != Kind::Lock;
-        Self { queue: Some(Queue::default()), tainted, ..Self::new(member.kind(), key) }
+        Self::many(member.kind(), format!("{}.lock", member.name()))
+    }
+
+    /// Whose guards are asked.
+    pub(super) fn many(kind: Kind, key: String) -> Self {
+        let tainted = kind != Kind::Lock;
+        Self { queue: Some(Queue::default()), tainted, ..Self::new(kind, key) }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::{BoxFuture, select_all};
 use leaselock::record::Mode as Beside;
 use leaselock::{
-    Error, ErrorKind, LeasePhase, LeaseWatch, Lock, LockGuard, LossReason, Release, Result, RwLock,
-    Semaphore, Session, WriteGuard,
+    Error, ErrorKind, LeasePhase, LeaseWatch, Lock, LockGuard, LossReason, QuorumLock, Release,
+    Result, RwLock, Semaphore, Session, WriteGuard,
 };
 
 use super::User;
@@ -19,28 +19,30 @@ use crate::trace::Kind;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
-enum Want {
+pub(super) enum Want {
     Alone(Lock),
+    /// A lock over several stores.
+    Majority(QuorumLock),
     Read(RwLock),
     Write(RwLock),
     Permits(Semaphore, u32),
 }
 
 /// What is held.
-struct Stay {
-    guard: Kept,
-    number: usize,
+pub(super) struct Stay {
+    pub(super) guard: Kept,
+    pub(super) number: usize,
     /// Through it the referee asks the guard, and the user when it is gone.
-    watch: Arc<LeaseWatch>,
+    pub(super) watch: Arc<LeaseWatch>,
 }
 
-enum Kept {
+pub(super) enum Kept {
     Plain(LockGuard),
     Writer(WriteGuard),
 }
 
 /// Which of those that are held was lost, and why.
-type Told = (usize, LossReason);
+pub(super) type Told = (usize, LossReason);
 
 impl User {
     /// Takes one of the family, or some of it under a session of its own.
@@ -57,7 +59,9 @@ impl User {
         let member = self.rng.one_of(&Member::ALL);
         let mode = self.way_to_ask();
         let (want, limited) = self.want(member, None);
-        if let Ok(Some(stay)) = self.ask_for(&want, member, (mode, limited), &[]).await {
+        if let Ok(Some(stay)) =
+            self.ask_for(&want, self.number_of(member), (mode, limited), &[]).await
+        {
             self.hold_all(vec![stay], None, time).await;
         }
     }
@@ -81,7 +85,8 @@ impl User {
                 Member::Rows => Want::Write(self.store.rwlock(member.name()).ttl(self.ttl())),
                 Member::Permits => Want::Permits(self.semaphore(None), permits),
             };
-            match self.ask_for(&want, member, (Mode::Forever, false), &[]).await {
+            let which = self.number_of(member);
+            match self.ask_for(&want, which, (Mode::Forever, false), &[]).await {
                 Ok(Some(stay)) => break stay,
                 _ if self.permits != permits => {}
                 _ => {
@@ -92,24 +97,9 @@ impl User {
                 }
             }
         };
-        if !self.still_held(&stay) {
-            return self.has_ended(stay, false);
-        }
-        let (number, watch) = (stay.number, stay.watch);
-        self.tell(|world| world.guard_releasing(number));
-        let release = stay.guard.release().await;
-        let fine = match &release {
-            // An operator's order may still have been on its way, whatever else it was held with.
-            Ok(Release::AlreadyLost(reason)) => *reason != LossReason::SessionClosed,
-            other => matches!(other, Ok(Release::Released)),
-        };
-        self.is_over(number, &watch, Some(&release));
-        if !fine {
-            self.tell(|world| {
-                let what = || format!("{member:?}: {release:?}");
-                world.violate("without faults every lock can be given back", what);
-            });
-        }
+        // An operator's order may still have been on its way, whatever else it was held with.
+        self.give_last_back(stay, member.name(), |reason| *reason != LossReason::SessionClosed)
+            .await;
     }
 
     /// Opens a session, and takes several under it.
@@ -138,7 +128,8 @@ impl User {
             }
             let mode = self.way_to_ask();
             let (want, limited) = self.want(member, Some(&session));
-            match self.ask_for(&want, member, (mode, limited), &stays).await {
+            let which = self.number_of(member);
+            match self.ask_for(&want, which, (mode, limited), &stays).await {
                 Ok(Some(stay)) => stays.push(stay),
                 Ok(None) => {}
                 Err((which, reason)) => self.is_told_of(&mut stays, which, &reason, false),
@@ -147,7 +138,13 @@ impl User {
         self.hold_all(stays, Some(session), time).await;
     }
 
-    fn way_to_ask(&mut self) -> Mode {
+    /// Its number, among everything that is contended for.
+    fn number_of(&self, member: Member) -> usize {
+        let place = Member::ALL.iter().position(|one| *one == member).unwrap_or_default();
+        self.plan.first_of_family() + place
+    }
+
+    pub(super) fn way_to_ask(&mut self) -> Mode {
         use Mode::{Dropped, Forever, Once, Until};
         self.rng.one_of(&[Forever, Forever, Forever, Forever, Once, Until, Dropped])
     }
@@ -221,15 +218,14 @@ impl User {
     }
 
     /// Asks for something, and hears meanwhile whether something that is held is lost.
-    async fn ask_for(
+    pub(super) async fn ask_for(
         &mut self,
         want: &Want,
-        member: Member,
+        which: usize,
         (mode, limited): (Mode, bool),
         held: &[Stay],
     ) -> std::result::Result<Option<Stay>, Told> {
-        let place = Member::ALL.iter().position(|one| *one == member).unwrap_or_default();
-        let call = self.begin(self.plan.first_of_family() + place, mode, limited);
+        let call = self.begin(which, mode, limited);
         let limit = self.patience();
         let clock = self.clock.clone();
         let asking = want.clone().owned_by(format!("c{call}")).ask(mode, limit);
@@ -274,7 +270,12 @@ impl User {
     }
 
     /// Holds for some time what is held, looking at the guards now and then.
-    async fn hold_all(&mut self, mut stays: Vec<Stay>, session: Option<Session>, time: Duration) {
+    pub(super) async fn hold_all(
+        &mut self,
+        mut stays: Vec<Stay>,
+        session: Option<Session>,
+        time: Duration,
+    ) {
         let until = self.clock_now().plus(time);
         loop {
             for number in (0..stays.len()).rev() {
@@ -409,7 +410,7 @@ impl User {
     }
 
     /// Asks the guard and tells the referee what it says.
-    fn still_held(&self, stay: &Stay) -> bool {
+    pub(super) fn still_held(&self, stay: &Stay) -> bool {
         let is_held = stay.guard.get().is_held();
         let (number, status) = (stay.number, stay.watch.status());
         self.tell(|world| {
@@ -437,7 +438,7 @@ impl User {
     }
 
     /// A guard says that it is not held, perhaps because its session was closed by this user.
-    fn has_ended(&self, stay: Stay, closed: bool) {
+    pub(super) fn has_ended(&self, stay: Stay, closed: bool) {
         match stay.watch.status().phase {
             LeasePhase::Lost(reason) => self.is_told_of(&mut vec![stay], 0, &reason, closed),
             LeasePhase::Released if closed => self.is_over(stay.number, &stay.watch, None),
@@ -465,7 +466,12 @@ impl User {
         self.is_over(number, watch, None);
     }
 
-    fn is_over(&self, number: usize, watch: &LeaseWatch, release: Option<&Result<Release>>) {
+    pub(super) fn is_over(
+        &self,
+        number: usize,
+        watch: &LeaseWatch,
+        release: Option<&Result<Release>>,
+    ) {
         let status = watch.status();
         self.tell(|world| {
             world.referee.guard_touched(number, status);
@@ -488,6 +494,7 @@ impl Want {
     fn owned_by(self, label: String) -> Self {
         match self {
             Self::Alone(lock) => Self::Alone(lock.owner(label)),
+            Self::Majority(lock) => Self::Majority(lock.owner(label)),
             Self::Read(rows) => Self::Read(rows.owner(label)),
             Self::Write(rows) => Self::Write(rows.owner(label)),
             Self::Permits(semaphore, permits) => Self::Permits(semaphore.owner(label), permits),
@@ -496,7 +503,7 @@ impl Want {
 
     fn claim(&self) -> Claim {
         match self {
-            Self::Alone(_) | Self::Write(_) => Claim::ALONE,
+            Self::Alone(_) | Self::Majority(_) | Self::Write(_) => Claim::ALONE,
             Self::Read(_) => Claim { mode: Beside::Shared, permits: 1 },
             Self::Permits(_, permits) => Claim { mode: Beside::Shared, permits: *permits },
         }
@@ -511,6 +518,11 @@ impl Want {
                     plain(lock.acquire_timeout(limit).await?.acquired())
                 }
                 (Self::Alone(lock), _) => plain(Some(lock.acquire().await?)),
+                (Self::Majority(lock), Mode::Once) => plain(lock.try_acquire().await?.acquired()),
+                (Self::Majority(lock), Mode::Until) => {
+                    plain(lock.acquire_timeout(limit).await?.acquired())
+                }
+                (Self::Majority(lock), _) => plain(Some(lock.acquire().await?)),
                 (Self::Read(rows), Mode::Once) => plain(rows.try_read().await?.acquired()),
                 (Self::Read(rows), Mode::Until) => {
                     plain(rows.read_timeout(limit).await?.acquired())
@@ -545,7 +557,7 @@ impl Kept {
         }
     }
 
-    async fn release(self) -> Result<Release> {
+    pub(super) async fn release(self) -> Result<Release> {
         match self {
             Self::Plain(guard) => guard.release().await,
             Self::Writer(writer) => writer.release().await,
