@@ -91,6 +91,9 @@ impl Workshop {
         let manifest = copy.join("Cargo.toml");
         let text = fs::read_to_string(&manifest)?;
         fs::write(&manifest, library_only(&text)?)?;
+        if !built.exists() {
+            take_dependencies(&root.join("target/verify"), &built.join("verify"))?;
+        }
         Ok(Self { root: root.to_owned(), copy, built })
     }
 
@@ -138,6 +141,25 @@ impl Workshop {
         }
         Ok(fs::write(&path, text.replace(edit.from, edit.to))?)
     }
+}
+
+/// Copies what has been built of everything but this workspace, with its times, by which Cargo tells
+/// that it is up to date. Where there is nothing it is built.
+fn take_dependencies(from: &Path, to: &Path) -> Result<()> {
+    for folder in [".fingerprint", "build", "deps"] {
+        let (from, to) = (from.join(folder), to.join(folder));
+        if !from.is_dir() {
+            continue;
+        }
+        fs::create_dir_all(&to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().contains("leaselock") {
+                Command::new("cp").arg("-a").arg(entry.path()).arg(&to).status()?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The manifest without the members and dependencies that only tests need, for quick builds.
