@@ -153,7 +153,7 @@ impl LockAll {
         let terms = self.check()?;
         loop {
             let guards = Vec::with_capacity(self.names.len());
-            let mut taken = Taken { guards };
+            let mut taken = Taken { client: Arc::clone(&self.client), guards };
             let answer = match self.take(limit, &mut taken).await {
                 Ok(Took::All) => {
                     let guard = self.joint(&terms, taken);
@@ -255,6 +255,7 @@ enum Took {
 
 /// What has been taken, in that order. Whoever drops it without a word has stopped waiting.
 struct Taken {
+    client: Arc<Client>,
     guards: Vec<LockGuard>,
 }
 
@@ -270,8 +271,16 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        // Each is given back in the background, also where there is no runtime (hazard H15).
-        while self.guards.pop().is_some() {}
+        let guards = std::mem::take(&mut self.guards);
+        // Outside any runtime each gives itself back all the same, in whatever order (hazard H15).
+        if guards.is_empty() || !self.client.can_spawn() {
+            return;
+        }
+        self.client.spawn(async move {
+            for guard in guards.into_iter().rev() {
+                let _ = guard.release().await;
+            }
+        });
     }
 }
 

@@ -76,6 +76,11 @@ impl Client {
         self.runtime.spawn(self.counted(task));
     }
 
+    /// Whether a task can be started from here.
+    pub(crate) fn can_spawn(&self) -> bool {
+        self.runtime.is_here()
+    }
+
     /// Starts a task that writes nothing itself and has no store: no shutdown waits for it.
     pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(Box::pin(task));

@@ -35,6 +35,11 @@ impl Runtime {
         }
     }
 
+    /// Whether a task can be started from here.
+    pub(crate) fn is_here(self) -> bool {
+        self == Self::Dedicated || tokio::runtime::Handle::try_current().is_ok()
+    }
+
     /// Starts a task that nobody can drop.
     pub(crate) fn spawn(self, task: BoxFuture<'static, ()>) {
         match self {

@@ -11,7 +11,7 @@ use leaselock::{
     Break, Campaign, Election, ErrorKind, FencingToken, Health, Leader, Leadership, LockState,
     LossReason, Payload, Release, Result, Runtime, Store,
 };
-use leaselock_test_support::clock::ManualClock;
+use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
@@ -353,38 +353,18 @@ impl World {
     }
 
     async fn pass(&self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(SECOND / 2);
-            self.clock.advance(step);
-            left -= step;
-            breathe().await;
-        }
+        self.clock.pass(time).await;
     }
 
     /// Time passes until the work is done.
     async fn passing<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut work => return output,
-                () = breathe() => self.clock.advance(Duration::from_millis(100)),
-            }
-        }
+        self.clock.passing(work).await
     }
 
     fn store_answers(&self, on: bool) {
         let failing = if on { 0 } else { u64::MAX };
         self.objects.fail_next_puts(failing, FailKind::BeforeGeneric);
         self.objects.fail_gets(!on);
-    }
-}
-
-/// Lets all tasks do what is due: they run on the test's own thread.
-async fn breathe() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
     }
 }
 

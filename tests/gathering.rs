@@ -10,7 +10,7 @@ use futures::{FutureExt, TryStreamExt};
 use leaselock::{
     Arrival, Barrier, Break, Error, ErrorKind, Latch, LockState, Passed, Runtime, Store, Waited,
 };
-use leaselock_test_support::clock::{ManualClock, eventually};
+use leaselock_test_support::clock::{ManualClock, breathe, eventually};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
@@ -329,25 +329,6 @@ impl World {
     }
 }
 
-/// Lets all tasks do what is due.
-async fn breathe() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Drives what sleeps by a clock that stands still.
-async fn in_moving_time<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            output = &mut work => return output,
-            () = breathe() => clock.advance(Duration::from_millis(20)),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_lost_answer_neither_loses_nor_doubles_an_arrival() {
     for kind in [
@@ -363,14 +344,14 @@ async fn a_lost_answer_neither_loses_nor_doubles_an_arrival() {
         let barrier = world.process(&clock).await.barrier("y", 2);
         for (number, member) in (1..).zip(["a", "b", "a", "c"]) {
             world.0.fail_next_puts(1, kind);
-            let arrival = in_moving_time(&clock, latch.arrive(member)).await;
+            let arrival = clock.passing(latch.arrive(member)).await;
             let arrived = [1, 2, 2, 3][number - 1];
             assert_arrival(arrival.unwrap_or_else(|e| panic!("{kind:?}: {e:?}")), 0, arrived, 3);
         }
         for epoch in 0..3 {
             for (member, arrived) in [("a", 1), ("a", 1), ("b", 2)] {
                 world.0.fail_next_puts(1, kind);
-                let arrival = in_moving_time(&clock, barrier.arrive(member)).await;
+                let arrival = clock.passing(barrier.arrive(member)).await;
                 assert_arrival(
                     arrival.unwrap_or_else(|e| panic!("{kind:?}: {e:?}")),
                     epoch,
@@ -380,7 +361,7 @@ async fn a_lost_answer_neither_loses_nor_doubles_an_arrival() {
             }
         }
         world.0.fail_next_puts(1, kind);
-        let reset = in_moving_time(&clock, latch.reset()).await;
+        let reset = clock.passing(latch.reset()).await;
         assert_eq!(reset.unwrap_or_else(|e| panic!("{kind:?}: {e:?}")), 1);
         assert_eq!(latch.inspect().await.expect("reads").epoch, 1, "{kind:?}");
     }
@@ -410,7 +391,7 @@ async fn an_arrival_in_doubt_is_not_counted_in_the_next_epoch() {
     // The other has found out before it, and is in the next round.
     let other = world.process(&ManualClock::new()).await.barrier("x", 2);
     assert_arrival(other.arrive("a").await.expect("arrives"), 1, 1, 2);
-    let passed = in_moving_time(&clock, waiting).await.expect("no panic").expect("has passed");
+    let passed = clock.passing(waiting).await.expect("no panic").expect("has passed");
     assert_eq!(passed.epoch, 0);
     let info = other.inspect().await.expect("reads");
     assert_eq!((info.epoch, members(&info)), (1, vec!["a"]), "b has not arrived in epoch 1");
@@ -427,14 +408,14 @@ async fn what_the_store_does_not_confirm_is_said_to_be_unconfirmed() {
     let arriving = tokio::spawn(async move { arriving.arrive("b").await });
     world.0.wait_for_held(1).await;
     world.0.fail_gets(true);
-    let error = in_moving_time(&clock, arriving).await.expect("no panic").expect_err("in doubt");
+    let error = clock.passing(arriving).await.expect("no panic").expect_err("in doubt");
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error:?}");
     world.0.fail_gets(false);
     world.0.release_puts();
     assert_arrival(latch.arrive("b").await.expect("again"), 0, 2, 2);
     // An outage without a write in doubt is just that.
     world.0.fail_gets(true);
-    let error = in_moving_time(&clock, latch.arrive("c")).await.expect_err("no answer");
+    let error = clock.passing(latch.arrive("c")).await.expect_err("no answer");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
@@ -454,7 +435,7 @@ async fn a_write_that_lands_late_counts_once() {
         breathe().await;
     }
     world.0.release_puts();
-    let arrival = in_moving_time(&clock, arriving).await.expect("no panic").expect("arrives");
+    let arrival = clock.passing(arriving).await.expect("no panic").expect("arrives");
     assert_arrival(arrival, 0, 2, 2);
     let landed = world.0.land_abandoned().await;
     assert!(!landed.is_empty() && landed.iter().all(Result::is_err), "{landed:?}");
@@ -518,8 +499,7 @@ async fn an_outage_is_borne_for_a_while() {
         }
     }
     world.0.fail_gets(true);
-    let error =
-        in_moving_time(&clock, &mut waiting).await.expect("no panic").expect_err("gives up");
+    let error = clock.passing(&mut waiting).await.expect("no panic").expect_err("gives up");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
@@ -547,7 +527,7 @@ async fn a_dropped_future_takes_no_arrival_back_and_waits_no_longer() {
     let waiting = latch.clone();
     let waiting = tokio::spawn(async move { waiting.wait().await });
     breathe().await;
-    in_moving_time(&clock, store.shutdown()).await;
+    clock.passing(store.shutdown()).await;
     assert_kind(waiting.await.expect("no panic"), ErrorKind::ShutDown);
     assert_kind(latch.arrive("b").await, ErrorKind::ShutDown);
 }

@@ -9,7 +9,7 @@ use leaselock::clock::Clock as _;
 use leaselock::{
     Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Release, Runtime, Store,
 };
-use leaselock_test_support::clock::ManualClock;
+use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -56,21 +56,7 @@ impl World {
 
     /// Lets time pass in small steps, so that everybody does what is due in between.
     async fn pass(&self, time: Duration) {
-        let step = Duration::from_millis(500);
-        let mut left = time;
-        while !left.is_zero() {
-            let now = left.min(step);
-            self.clock.advance(now);
-            left -= now;
-            breathe().await;
-        }
-    }
-}
-
-/// Lets all tasks do what is due.
-async fn breathe() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
+        self.clock.pass(time).await;
     }
 }
 
@@ -85,37 +71,20 @@ async fn acquire_in_spite_of(kind: FailKind) {
     world.objects.fail_next_puts(1, kind);
     let lock = world.lock().await;
     let acquiring = tokio::spawn(async move { lock.acquire().await });
-    let guard = in_moving_time(&world, acquiring).await.expect("acquires");
+    let guard = world.clock.passing(acquiring).await.expect("no panic").expect("acquires");
     assert!(guard.is_held());
     world.objects.fail_next_puts(1, kind);
     let renewing = async { guard.renew().await };
-    let renewed = in_moving_time_local(&world, renewing).await;
+    let renewed = world.clock.passing(renewing).await;
     renewed.expect("renews");
     assert!(guard.is_held());
     world.objects.fail_next_puts(1, kind);
     let released = tokio::spawn(guard.release());
-    assert_eq!(in_moving_time(&world, released).await.expect("releases"), Release::Released);
+    assert_eq!(
+        world.clock.passing(released).await.expect("no panic").expect("releases"),
+        Release::Released
+    );
     assert!(!busy(&world.lock().await).await);
-}
-
-/// Drives a task whose retries sleep by the clock that stands still.
-async fn in_moving_time<T>(world: &World, task: tokio::task::JoinHandle<T>) -> T {
-    while !task.is_finished() {
-        world.clock.advance(Duration::from_millis(20));
-        breathe().await;
-    }
-    task.await.expect("no panic")
-}
-
-async fn in_moving_time_local<T>(world: &World, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            output = &mut work => return output,
-            () = breathe() => world.clock.advance(Duration::from_millis(20)),
-        }
-    }
 }
 
 #[tokio::test]
@@ -162,7 +131,7 @@ async fn h2_a_late_acquisition_is_shut_out() {
     assert!(world.objects.abandoned() >= 1, "a write is under way");
     // The network recovers, the door is shut, and only then the old write arrives.
     world.objects.release_puts();
-    in_moving_time_local(&world, store.shutdown()).await;
+    world.clock.passing(store.shutdown()).await;
     let landed = world.objects.land_abandoned().await;
     assert!(landed.iter().all(Result::is_err), "the store refuses them: {landed:?}");
     assert!(!busy(&observer).await);
@@ -396,7 +365,7 @@ async fn h16_an_acquisition_dropped_during_its_write_is_undone() {
         acquiring.abort();
         assert!(acquiring.await.expect_err("is aborted").is_cancelled());
         world.objects.release_puts();
-        in_moving_time_local(&world, store.shutdown()).await;
+        world.clock.passing(store.shutdown()).await;
         assert_eq!(world.objects.abandoned(), 0, "no write was dropped half-way");
         let state = world.lock().await.inspect().await.expect("reads").state;
         assert_eq!(state, LockState::Free, "answers only: {answers_only}");
@@ -412,7 +381,7 @@ async fn h16_a_waiter_that_is_dropped_leaves_nothing() {
     let waiting = tokio::spawn(async move { lock.acquire().await });
     world.pass(SECOND).await;
     waiting.abort();
-    in_moving_time_local(&world, store.shutdown()).await;
+    world.clock.passing(store.shutdown()).await;
     let before = world.objects.counts();
     world.clock.advance(SECOND * 3);
     breathe().await;
@@ -533,7 +502,8 @@ async fn an_acquisition_that_took_longer_than_its_lease_is_given_back() {
     // Frozen for longer than the lease that was just written.
     world.clock.advance(TTL + SECOND);
     world.objects.release_puts();
-    let guard = in_moving_time(&world, acquiring).await.expect("acquires").acquired();
+    let guard =
+        world.clock.passing(acquiring).await.expect("no panic").expect("acquires").acquired();
     let guard = guard.expect("is free");
     assert!(guard.remaining() > Duration::from_secs(20), "not the stale lease");
     let history = world.lock().await.inspect().await.expect("reads").history;

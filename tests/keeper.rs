@@ -11,7 +11,7 @@ use leaselock::{
     Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Payload, Release,
     Runtime, Store,
 };
-use leaselock_test_support::clock::{ManualClock, eventually};
+use leaselock_test_support::clock::{ManualClock, breathe, eventually};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -58,25 +58,12 @@ impl World {
     }
 
     async fn pass(&self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(SECOND / 2);
-            self.clock.advance(step);
-            left -= step;
-            breathe().await;
-        }
+        self.clock.pass(time).await;
     }
 
     /// Time passes until the work is done.
     async fn passing<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut work => return output,
-                () = breathe() => self.clock.advance(Duration::from_millis(100)),
-            }
-        }
+        self.clock.passing(work).await
     }
 
     async fn state(&self) -> LockState {
@@ -113,13 +100,6 @@ fn rewrite(raw: &InMemory, nonce: u128) {
     record.nonce = leaselock::Nonce::from_random(nonce);
     let body = record.encode().expect("is small").into();
     raw.put(&"x.lock".into(), body).now_or_never().expect("at once").expect("is written");
-}
-
-/// Lets all tasks do what is due: they run on the test's own thread.
-async fn breathe() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
 }
 
 // ------------------------------------------------------------------------------- what a guard says

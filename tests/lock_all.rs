@@ -191,25 +191,12 @@ impl World {
     }
 
     async fn pass(&self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(SECOND / 4);
-            self.clock.advance(step);
-            left -= step;
-            breathe().await;
-        }
+        self.clock.pass(time).await;
     }
 
     /// Time passes until the work is done.
     async fn passing<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut work => return output,
-                () = breathe() => self.clock.advance(Duration::from_millis(100)),
-            }
-        }
+        self.clock.passing(work).await
     }
 
     /// Keys of locks as they become held and free from now on.
@@ -222,13 +209,6 @@ impl World {
             log.lock().expect("no panic").push(format!("{sign}{path}"));
         });
         seen
-    }
-}
-
-/// Lets all tasks do what is due: they run on the test's own thread.
-async fn breathe() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
     }
 }
 

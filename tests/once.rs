@@ -13,7 +13,7 @@ use leaselock::{
     Base64, Break, ErrorKind, LockState, LossReason, Once, Outcome, Release, Run, Runtime, Start,
     Store,
 };
-use leaselock_test_support::clock::ManualClock;
+use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
@@ -367,25 +367,6 @@ impl World {
     }
 }
 
-/// Lets all tasks do what is due.
-async fn breathe() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Drives what sleeps by a clock that stands still.
-async fn in_moving_time<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            output = &mut work => return output,
-            () = breathe() => clock.advance(Duration::from_millis(20)),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_run_that_does_not_know_that_it_was_overtaken_is_refused_by_the_store() {
     let world = World::new();
@@ -393,7 +374,7 @@ async fn a_run_that_does_not_know_that_it_was_overtaken_is_refused_by_the_store(
     // Time stands still for the first: it trusts its lease, and does not renew it.
     let run = started(&world.process(&here).await.once("x").ttl(TTL)).await;
     let other = world.process(&elsewhere).await.once("x").ttl(TTL);
-    let overtaking = in_moving_time(&elsewhere, other.start()).await.expect("takes over");
+    let overtaking = elsewhere.passing(other.start()).await.expect("takes over");
     let Start::Run(second) = overtaking else { panic!("{overtaking:?}") };
     assert!(run.guard().is_held(), "it cannot know");
     let token = second.guard().token();
@@ -434,7 +415,7 @@ async fn a_result_whose_answer_was_lost_is_recognised() {
         let once = world.process(&clock).await.once("x").ttl(TTL);
         let run = started(&once).await;
         world.0.fail_next_puts(1, kind);
-        in_moving_time(&clock, run.finish(&1)).await.unwrap_or_else(|e| panic!("{kind:?}: {e:?}"));
+        clock.passing(run.finish(&1)).await.unwrap_or_else(|e| panic!("{kind:?}: {e:?}"));
         assert_eq!(state(&once).await, LockState::Done, "{kind:?}");
     }
 }
@@ -447,7 +428,7 @@ async fn a_result_that_may_have_been_recorded_is_reported_as_unconfirmed() {
     let run = started(&once).await;
     world.0.fail_next_puts(1, FailKind::AfterGeneric);
     world.0.fail_gets(true);
-    let error = in_moving_time(&clock, run.finish(&1)).await.expect_err("nobody knows");
+    let error = clock.passing(run.finish(&1)).await.expect_err("nobody knows");
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error:?}");
     world.0.fail_gets(false);
     let start = once.try_start().await.expect("looks");
@@ -471,7 +452,7 @@ async fn a_result_that_never_reached_the_store_is_not_recorded_later() {
     let error = finishing.await.expect("no panic").expect_err("no answer");
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error:?}");
     world.0.release_puts();
-    let outcome = in_moving_time(&clock, once.run(async |_| Ok::<_, Infallible>(2))).await;
+    let outcome = clock.passing(once.run(async |_| Ok::<_, Infallible>(2))).await;
     assert!(matches!(outcome, Ok(Outcome::Ran(2))), "{outcome:?}");
     // Only now the first write arrives.
     let landed = world.0.land_abandoned().await;
@@ -496,7 +477,7 @@ async fn a_shutdown_gives_a_run_back_and_waits_for_a_result_under_way() {
     assert!(!shutdown.is_finished(), "a write is under way");
     world.0.release_puts();
     finishing.await.expect("records");
-    in_moving_time(&clock, async { shutdown.await.expect("no panic") }).await;
+    clock.passing(async { shutdown.await.expect("no panic") }).await;
     let error = given_back.finish(&1).await.expect_err("was given back");
     assert_eq!(error.kind(), ErrorKind::ShutDown, "{error:?}");
     let other = world.process(&clock).await;

@@ -15,7 +15,7 @@ use leaselock::{
     Attempt, Break, ErrorKind, FencingToken, LockGuard, LockState, LossReason, Payload, Quorum,
     QuorumLock, Release, Runtime, Store,
 };
-use leaselock_test_support::clock::ManualClock;
+use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
@@ -105,25 +105,12 @@ impl World {
     }
 
     async fn pass(&self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(SECOND / 4);
-            self.clock.advance(step);
-            left -= step;
-            breathe().await;
-        }
+        self.clock.pass(time).await;
     }
 
     /// Time passes until the work is done.
     async fn passing<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut work => return output,
-                () = breathe() => self.clock.advance(Duration::from_millis(100)),
-            }
-        }
+        self.clock.passing(work).await
     }
 
     /// How long the work takes.
@@ -137,13 +124,6 @@ impl World {
     /// has entered stays until it expires.
     async fn crash(&self, guard: LockGuard) {
         std::mem::forget(guard);
-    }
-}
-
-/// Lets all tasks do what is due: they run on the test's own thread.
-async fn breathe() {
-    for _ in 0..150 {
-        tokio::task::yield_now().await;
     }
 }
 

@@ -42,6 +42,29 @@ impl ManualClock {
         self.state().wall += micros;
     }
 
+    /// Lets so much time pass, a little at a time, and all tasks of this thread do what is due.
+    pub async fn pass(&self, time: Duration) {
+        let mut left = time;
+        while !left.is_zero() {
+            let step = left.min(Duration::from_millis(250));
+            self.advance(step);
+            left -= step;
+            breathe().await;
+        }
+    }
+
+    /// Lets time pass, a tenth of a second at a time, until the work is done.
+    pub async fn passing<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut work => return output,
+                () = breathe() => self.advance(Duration::from_millis(100)),
+            }
+        }
+    }
+
     /// How many tasks are asleep.
     pub fn sleepers(&self) -> usize {
         self.state().sleepers.len()
@@ -102,6 +125,13 @@ impl Drop for Sleep {
         if let Some(number) = self.number {
             self.clock.state().sleepers.remove(&number);
         }
+    }
+}
+
+/// Lets all tasks of this thread do what is due.
+pub async fn breathe() {
+    for _ in 0..150 {
+        tokio::task::yield_now().await;
     }
 }
 
