@@ -71,7 +71,7 @@ impl Lock {
     }
 
     /// Waits in a queue: who came first enters first, whoever leaves hands over to the next in the
-    /// same write, and a waiter that died costs the others one TTL at most. Costs one write more
+    /// same write, and a waiter that died costs the others about one TTL. Costs one write more
     /// than waiting without; all who wait for the lock should do the same, as whoever waits without
     /// a ticket gets it only when nobody waits in the queue.
     ///
