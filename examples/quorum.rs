@@ -54,6 +54,9 @@ struct Shared {
     /// Sections that were left with the lock still held.
     done: AtomicU64,
     lost: AtomicU64,
+    /// Releases that no majority confirmed: a store may be killed after it was entered and before a third
+    /// was, and then one store is left to confirm it.
+    unconfirmed: AtomicU64,
     failed: AtomicU64,
     over: AtomicBool,
 }
@@ -83,6 +86,7 @@ async fn play(stores: &Stores, time: Duration) -> Result<Vec<String>> {
     }
     let summary = referee.summary();
     println!("{summary}; counted to {}", shared.counter.load(Ordering::SeqCst));
+    println!("{} releases were not confirmed", shared.unconfirmed.load(Ordering::SeqCst));
 
     let mut violations = summary.violations.clone();
     let mut check = |holds: bool, what: String| violations.extend((!holds).then_some(what));
@@ -116,9 +120,12 @@ async fn work(lock: QuorumLock, referee: Overlap, shared: Arc<Shared>) {
             shared.done.fetch_add(1, Ordering::SeqCst);
         }
         drop(inside);
-        if !matches!(guard.release().await, Ok(Release::Released)) {
-            shared.lost.fetch_add(1, Ordering::SeqCst);
-        }
+        let outcome = match guard.release().await {
+            Ok(Release::Released) => continue,
+            Ok(Release::Unconfirmed) => &shared.unconfirmed,
+            Ok(Release::AlreadyLost(_)) | Err(_) => &shared.lost,
+        };
+        outcome.fetch_add(1, Ordering::SeqCst);
     }
 }
 
