@@ -4,6 +4,7 @@
 
 mod calls;
 mod family;
+mod gathering;
 mod guards;
 mod landing;
 mod once;
@@ -25,6 +26,7 @@ use crate::counts::Counts;
 use crate::objects::Operation;
 use crate::plan::Plan;
 use family::Sessions;
+use gathering::Gatherings;
 use once::Results;
 use queue::Queue;
 use quorum::Part;
@@ -33,6 +35,7 @@ use table::Table;
 
 pub(crate) use calls::{Mode, Outcome};
 pub(crate) use family::Claim;
+pub(crate) use gathering::{Errand, Spot, Told};
 pub(crate) use guards::Ear;
 pub(crate) use landing::Writer;
 
@@ -79,6 +82,7 @@ pub(crate) struct Referee {
     store_clock: Dial,
     table: Table,
     sessions: Sessions,
+    gatherings: Gatherings,
 }
 
 /// Whatever is contended for: a lock, or the work that is run once.
@@ -183,6 +187,7 @@ impl Referee {
             store_clock: plan.store.dial(),
             table: Table::default(),
             sessions: Sessions::default(),
+            gatherings: Gatherings::new(plan),
         }
     }
 

@@ -2,6 +2,7 @@
 //! they see, and nothing else.
 
 mod family;
+mod gathering;
 mod once;
 mod quorum;
 mod table;
@@ -93,6 +94,7 @@ impl User {
             self.last_of_family().await;
             if !self.is_shut_down() {
                 self.last_of_quorum().await;
+                self.last_of_gathering().await;
             }
         }
         let process = self.process;
@@ -108,6 +110,9 @@ impl User {
         }
         if self.plan.once.is_some() && self.rng.chance(50) {
             return self.once_round().await;
+        }
+        if self.plan.gathering.is_some() && self.rng.chance(70) {
+            return self.gathering_round().await;
         }
         if self.paused.is_some() && self.rng.chance(60) {
             self.wake().await;

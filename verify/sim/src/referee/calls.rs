@@ -93,7 +93,9 @@ impl Referee {
         let explained = match kind {
             ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::Lost => true,
             ErrorKind::ShutDown => shut_down,
-            ErrorKind::Unconfirmed => what == "a recording" || what == "the table",
+            ErrorKind::Unconfirmed => {
+                what == "a recording" || what == "the table" || what == "a gathering"
+            }
             ErrorKind::Fenced { .. } | ErrorKind::Conflict => what == "the table",
             ErrorKind::TokenMismatch => what == "a break",
             ErrorKind::NotHeld => what == "a break" || what == "a resize",
