@@ -21,6 +21,10 @@ pub(crate) struct Plan {
     pub(crate) family: Option<FamilyPlan>,
     /// Whether there is a lock over three stores, besides.
     pub(crate) quorum: bool,
+    /// Whether some of those who want a lock campaign in the election of its name.
+    pub(crate) elections: bool,
+    /// Whether some want both locks at once.
+    pub(crate) together: bool,
     /// For how many members a latch and a barrier wait, if they are there besides.
     pub(crate) gathering: Option<u32>,
     /// Whether holders write a table that is fenced.
@@ -163,6 +167,8 @@ impl Plan {
             once: once(&mut stream(seed, &[8]), ttl),
             family: family(&mut stream(seed, &[10])),
             quorum: stream(seed, &[12]).chance(15),
+            elections: stream(seed, &[15]).chance(10),
+            together: false,
             gathering: None,
             table: stream(seed, &[9]).chance(30),
             ttl,
@@ -173,6 +179,7 @@ impl Plan {
             habits,
             faults: Vec::new(),
         };
+        plan.together = plan.locks > 1 && stream(seed, &[16]).chance(50);
         plan.gathering = gathering(&mut stream(seed, &[14]), &plan);
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
         plan.faults.extend(faults::of_family(&plan, &mut stream(seed, &[11])));

@@ -2,6 +2,7 @@
 //! outside what `docs/PROTOCOL.md` promises. It decides by facts only: what is on the store, what
 //! guards say, and the true time.
 
+mod all;
 mod calls;
 mod family;
 mod gathering;
@@ -151,6 +152,8 @@ struct CallCase {
     incarnation: u32,
     user: usize,
     mode: Mode,
+    /// The same call where it wants another lock as well.
+    with: Option<usize>,
     /// Its hold may end before it has begun: a lock lost to such a limit is left to expire.
     limited: bool,
     began: Time,

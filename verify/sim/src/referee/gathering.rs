@@ -128,6 +128,13 @@ impl Gatherings {
         self.places[&spot].epochs.get(number as usize).copied()
     }
 
+    /// Whether a member is on record.
+    fn has(&self, spot: Spot, member: &str) -> bool {
+        let record = self.places[&spot].record.as_ref();
+        let gathering = record.and_then(|record| record.gathering.as_ref());
+        gathering.is_some_and(|gathering| gathering.has(member))
+    }
+
     /// Who may have arrived in an epoch.
     fn here(&self, spot: Spot, number: u64) -> BTreeSet<&str> {
         let Some(epoch) = self.epoch(spot, number) else { return BTreeSet::new() };
@@ -288,8 +295,16 @@ impl Referee {
                 let shut = passed(*epoch).is_none_or(|at| at >= since);
                 let of_it = about.map_or(*epoch >= found, |about| about == *epoch);
                 let few = *arrived as usize <= here(*epoch);
-                let promise = "what has opened stays open, and whoever asks is told";
-                ("that an epoch goes on", (!shut || !of_it || !few).then_some(promise))
+                let counts = match errand {
+                    Errand::Arrive(member, _) if *epoch == present => all.has(spot, member),
+                    _ => true,
+                };
+                let promise = match counts {
+                    true => "what has opened stays open, and whoever asks is told",
+                    false => "who is told that it has arrived is on record",
+                };
+                let right = shut && of_it && few && counts;
+                ("that an epoch goes on", (!right).then_some(promise))
             }
             Told::Seen(info) => {
                 let there = all.here(spot, info.epoch);

@@ -124,7 +124,7 @@ impl Referee {
                 format!("p{process} entered with {token} after {highest}")
             });
         }
-        let (call, session) = (call_of(&lease.owner), lease.session);
+        let (call, session) = (self.call_on(lock, &lease.owner), lease.session);
         let excused = session.and_then(|session| self.sessions.broken(session));
         let case = &mut self.locks[lock];
         case.highest = highest.max(token);

@@ -73,7 +73,9 @@ impl User {
         let (barrier, errand) = (self.barrier(), arrives(member, Some(round)));
         let going = async move {
             match mode {
-                Mode::Until => barrier.wait_at_timeout(round, shard(member), limit).await.map(waited),
+                Mode::Until => {
+                    barrier.wait_at_timeout(round, shard(member), limit).await.map(waited)
+                }
                 _ => {
                     let passed = barrier.wait_at(round, shard(member)).await;
                     passed.map(|passed| Told::Passed(passed.epoch))
