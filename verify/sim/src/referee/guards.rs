@@ -279,7 +279,9 @@ impl Referee {
             LossReason::TakenOver { .. } => left || self.is_session_over(tenancy),
             LossReason::Broken { .. } => both().any(|tenancy| tenancy.excused.is_some()),
             LossReason::RecordDeleted => {
-                case.deleted.is_some() || with.is_some_and(|with| with.excused.is_some())
+                let call = tenancy.and_then(|tenancy| self.calls[tenancy.call?].with);
+                let with = call.map(|call| &self.locks[self.calls[call].lock]);
+                case.deleted.is_some() || with.is_some_and(|with| with.deleted.is_some())
             }
             LossReason::Cloned | LossReason::RecordUnreadable | LossReason::KeeperStopped => false,
             _ => true,
