@@ -205,8 +205,10 @@ impl OpenSession {
         let name = id.to_string();
         let contended = contend(client, Kind::Session, &name, options, limit).await?;
         let Contended::Acquired(guard) = contended else {
-            let message = "a session that was just named is somebody else's";
-            return Err(Error::new(ErrorKind::Internal, message));
+            // Of this call itself: its first write was answered when the lease was over, and has not
+            // been undone yet.
+            let message = "the session to wait under was opened too late";
+            return Err(Error::new(ErrorKind::Unavailable, message));
         };
         let (orders, received) = mpsc::unbounded_channel();
         let hold = Arc::clone(guard.hold());

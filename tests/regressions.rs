@@ -225,6 +225,23 @@ impl Clock for MeddlingClock {
     }
 }
 
+/// The machine sleeps while the first write of the session is on its way.
+#[tokio::test]
+async fn a_session_that_is_opened_too_late_is_no_internal_error() {
+    let clock = Arc::new(MeddlingClock::default());
+    let objects = CountingStore::in_memory();
+    let store = on(&objects).clock(Arc::clone(&clock) as _).open().await.expect("opens");
+    let failing = objects.clone();
+    objects.on_put(move |_, _, _| {
+        *clock.ahead.lock().expect("no panic") = Duration::from_secs(3600);
+        // What undoes it comes later than the next look.
+        failing.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    });
+    let tried = tokio::time::timeout(LONG, store.semaphore("x", 1).try_acquire()).await;
+    let error = tried.expect("does not hang").expect_err("its session is its own former one's");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
 #[test]
 fn a_guard_that_is_dropped_while_its_session_is_closed_does_not_hold_that_up() {
     let clock = Arc::new(MeddlingClock::default());

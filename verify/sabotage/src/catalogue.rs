@@ -282,6 +282,53 @@ pub(crate) const ALL: &[Sabotage] = &[
         )],
     ),
     library(
+        "several-stand-on-one",
+        "several locks are held for as long as one of them is",
+        &[edit("src/all.rs", "needed: members.len(),", "needed: 1,")],
+    ),
+    library(
+        "arrival-counts-again",
+        "a member that arrives again counts again",
+        &[edit(
+            "src/protocol/gathering.rs",
+            "if gathering.has(arrival.member) {",
+            "if false && gathering.has(arrival.member) {",
+        )],
+    ),
+    library(
+        "refused-arrival-believed",
+        "a refused arrival is believed to count",
+        &[edit(
+            "src/gathering.rs",
+            "                            view = self.contend(other, &mut contention).await?
+                        }
+                        Written::Failed => view = self.look().await?,
+                    }
+                }
+            }",
+            "                            return Ok(self.settled(other, false));
+                        }
+                        Written::Failed => view = self.look().await?,
+                    }
+                }
+            }",
+        )],
+    ),
+    library(
+        "arrivals-carried-over",
+        "who has arrived in an epoch is taken over into the next",
+        &[edit("src/record/gathering.rs", "self.arrived.clear();", "self.arrived.truncate(1);")],
+    ),
+    library(
+        "any-end-is-an-opening",
+        "whatever follows a latch's epoch is taken for its opening",
+        &[edit(
+            "src/protocol/gathering.rs",
+            "let all = passed == present - seen.epoch;",
+            "let all = passed < u64::MAX;",
+        )],
+    ),
+    library(
         "claim-skipped",
         "a holder does not put its token on an object before it reads it for change",
         &[edit(

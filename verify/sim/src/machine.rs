@@ -155,6 +155,7 @@ impl World {
         let sleepers = std::mem::take(&mut machine.sleepers);
         self.note(Some(process), Kind::Dead, || "dies".into());
         self.referee.process_died(process);
+        self.referee.visitors_died(self.now, process);
         sleepers.into_values().collect()
     }
 

@@ -21,6 +21,12 @@ pub(crate) struct Plan {
     pub(crate) family: Option<FamilyPlan>,
     /// Whether there is a lock over three stores, besides.
     pub(crate) quorum: bool,
+    /// Whether some of those who want a lock campaign in the election of its name.
+    pub(crate) elections: bool,
+    /// Whether some want both locks at once.
+    pub(crate) together: bool,
+    /// For how many members a latch and a barrier wait, if they are there besides.
+    pub(crate) gathering: Option<u32>,
     /// Whether holders write a table that is fenced.
     pub(crate) table: bool,
     /// The TTL that times are compared with.
@@ -161,6 +167,9 @@ impl Plan {
             once: once(&mut stream(seed, &[8]), ttl),
             family: family(&mut stream(seed, &[10])),
             quorum: stream(seed, &[12]).chance(15),
+            elections: stream(seed, &[15]).chance(10),
+            together: false,
+            gathering: None,
             table: stream(seed, &[9]).chance(30),
             ttl,
             processes,
@@ -170,6 +179,8 @@ impl Plan {
             habits,
             faults: Vec::new(),
         };
+        plan.together = plan.locks > 1 && stream(seed, &[16]).chance(50);
+        plan.gathering = gathering(&mut stream(seed, &[14]), &plan);
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
         plan.faults.extend(faults::of_family(&plan, &mut stream(seed, &[11])));
         plan.faults.extend(faults::of_quorum(&plan, &mut stream(seed, &[13])));
@@ -209,9 +220,11 @@ impl Plan {
         self.first_of_family() + self.members().len()
     }
 
-    /// Everything that is contended for; what lies on three stores takes its time.
+    /// Everything that is contended for; what lies on three stores takes its time, and so does
+    /// waiting for the others.
     pub(crate) fn keys(&self) -> usize {
-        self.of_quorum() + if self.quorum { Self::PLACES.len() } else { 0 }
+        let quorum = if self.quorum { Self::PLACES.len() } else { 0 };
+        self.of_quorum() + quorum + if self.gathering.is_some() { 6 } else { 0 }
     }
 
     /// What is held under sessions, in the order in which whoever wants several asks for them.
@@ -299,6 +312,13 @@ fn once(rng: &mut SmallRng, ttl: Duration) -> Option<OncePlan> {
 fn family(rng: &mut SmallRng) -> Option<FamilyPlan> {
     let plan = FamilyPlan { permits: rng.one_of(&[2, 3]), sessions: rng.one_of(&[0, 20, 50]) };
     rng.chance(25).then_some(plan)
+}
+
+/// Only where there is nothing besides plain locks.
+fn gathering(rng: &mut SmallRng, plan: &Plan) -> Option<u32> {
+    let plain = plan.once.is_none() && plan.family.is_none() && !plan.quorum;
+    let members = rng.one_of(&[2, 3]).min(plan.processes.len() as u32);
+    (plain && rng.chance(20)).then_some(members)
 }
 
 struct Rates {

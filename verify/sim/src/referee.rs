@@ -2,8 +2,10 @@
 //! outside what `docs/PROTOCOL.md` promises. It decides by facts only: what is on the store, what
 //! guards say, and the true time.
 
+mod all;
 mod calls;
 mod family;
+mod gathering;
 mod guards;
 mod landing;
 mod once;
@@ -25,6 +27,7 @@ use crate::counts::Counts;
 use crate::objects::Operation;
 use crate::plan::Plan;
 use family::Sessions;
+use gathering::Gatherings;
 use once::Results;
 use queue::Queue;
 use quorum::Part;
@@ -33,6 +36,7 @@ use table::Table;
 
 pub(crate) use calls::{Mode, Outcome};
 pub(crate) use family::Claim;
+pub(crate) use gathering::{Errand, Spot, Told};
 pub(crate) use guards::Ear;
 pub(crate) use landing::Writer;
 
@@ -79,6 +83,7 @@ pub(crate) struct Referee {
     store_clock: Dial,
     table: Table,
     sessions: Sessions,
+    gatherings: Gatherings,
 }
 
 /// Whatever is contended for: a lock, or the work that is run once.
@@ -147,6 +152,8 @@ struct CallCase {
     incarnation: u32,
     user: usize,
     mode: Mode,
+    /// The same call where it wants another lock as well.
+    with: Option<usize>,
     /// Its hold may end before it has begun: a lock lost to such a limit is left to expire.
     limited: bool,
     began: Time,
@@ -183,6 +190,7 @@ impl Referee {
             store_clock: plan.store.dial(),
             table: Table::default(),
             sessions: Sessions::default(),
+            gatherings: Gatherings::new(plan),
         }
     }
 

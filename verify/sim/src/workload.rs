@@ -1,7 +1,10 @@
 //! What users do with locks: wait, hold, renew, release, drop, give up. They tell the referee what
 //! they see, and nothing else.
 
+mod all;
 mod family;
+mod gathering;
+mod grip;
 mod once;
 mod quorum;
 mod table;
@@ -14,8 +17,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use leaselock::fencing::Claimed;
 use leaselock::{
-    Attempt, Break, ErrorKind, LeasePhase, LeaseStatus, Lock, LockGuard, LossReason, Payload,
-    Quorum, Release, Result, Store,
+    Break, ErrorKind, LeasePhase, LeaseStatus, Lock, LockGuard, LossReason, Payload, Quorum,
+    Release, Result, Store,
 };
 use rand::rngs::SmallRng;
 
@@ -25,6 +28,7 @@ use crate::referee::{Ear, Mode, Outcome};
 use crate::rng::{Draw, stream};
 use crate::trace::Kind;
 use crate::world::{World, lock};
+use grip::{Grip, Wanted};
 
 /// One user of one store.
 pub(crate) struct User {
@@ -87,12 +91,16 @@ impl User {
             for number in 0..self.plan.locks {
                 self.last_round(number).await;
             }
+            if self.plan.together && !self.is_shut_down() {
+                self.last_of_all().await;
+            }
             if self.plan.once.is_some() && !self.is_shut_down() {
                 self.last_run().await;
             }
             self.last_of_family().await;
             if !self.is_shut_down() {
                 self.last_of_quorum().await;
+                self.last_of_gathering().await;
             }
         }
         let process = self.process;
@@ -108,6 +116,12 @@ impl User {
         }
         if self.plan.once.is_some() && self.rng.chance(50) {
             return self.once_round().await;
+        }
+        if self.plan.gathering.is_some() && self.rng.chance(70) {
+            return self.gathering_round().await;
+        }
+        if self.plan.together && self.rng.chance(30) {
+            return self.round_of_all().await;
         }
         if self.paused.is_some() && self.rng.chance(60) {
             self.wake().await;
@@ -135,8 +149,9 @@ impl User {
 
     /// Without faults everybody gets every lock and can give it back.
     async fn last_round(&mut self, which: usize) {
-        let terms =
-            Terms { lock: self.lock(which), ttl: self.ttl(), manual: false, limited: false };
+        let elects = self.plan.elections && self.rng.chance(50);
+        let (lock, ttl) = (self.lock(which), self.ttl());
+        let terms = Terms { lock, ttl, manual: false, limited: false, elects };
         match self.ask(&terms, which, Mode::Forever).await {
             Some(guard) => {
                 let number = guard.number;
@@ -168,27 +183,35 @@ impl User {
     /// Asks for a lock.
     async fn ask(&mut self, terms: &Terms, which: usize, mode: Mode) -> Option<Held> {
         let call = self.begin(which, mode, terms.limited);
-        let lock = terms.lock.clone().owner(format!("c{call}"));
+        let label = format!("c{call}");
+        let wanted = if terms.elects {
+            Wanted::Seat(self.store.election(Plan::name(which)).ttl(terms.ttl).owner(label))
+        } else {
+            Wanted::Lock(terms.lock.clone().owner(label))
+        };
         let limit = self.patience();
         let clock = self.clock.clone();
-        let result: Option<Result<Attempt>> = match mode {
-            Mode::Forever => Some(lock.acquire().await.map(Attempt::Acquired)),
-            Mode::Once => Some(lock.try_acquire().await),
-            Mode::Until => Some(lock.acquire_timeout(limit).await),
+        let result: Option<Result<Option<Grip>>> = match mode {
+            Mode::Forever => Some(wanted.acquire().await.map(Some)),
+            Mode::Once => Some(wanted.try_acquire().await),
+            Mode::Until => Some(wanted.acquire_timeout(limit).await),
             Mode::Dropped => {
-                let mut asking = pin!(lock.acquire());
+                let mut asking = pin!(wanted.acquire());
                 tokio::select! {
                     biased;
-                    result = &mut asking => Some(result.map(Attempt::Acquired)),
+                    result = &mut asking => Some(result.map(Some)),
                     () = clock.sleep(limit) => None,
                 }
             }
         };
         let outcome = match result {
-            Some(Ok(Attempt::Acquired(guard))) => {
+            Some(Ok(Some(guard))) => {
+                if terms.elects {
+                    self.tell(|world| world.count("elections won"));
+                }
                 return Some(self.receive(call, guard, terms.ttl));
             }
-            Some(Ok(Attempt::Held(_))) => Outcome::Held,
+            Some(Ok(None)) => Outcome::Held,
             Some(Err(error)) => Outcome::Failed(error.kind()),
             None => Outcome::Dropped,
         };
@@ -205,7 +228,7 @@ impl User {
         })
     }
 
-    fn receive(&self, call: usize, guard: LockGuard, ttl: Duration) -> Held {
+    fn receive(&self, call: usize, guard: Grip, ttl: Duration) -> Held {
         let number = self.introduce(call, &guard, ttl);
         Held { guard, number }
     }
@@ -405,7 +428,9 @@ impl User {
         if let Some(skew) = habits.max_skew {
             lock = lock.trust_wall_clock(skew);
         }
-        Terms { lock, ttl, manual, limited }
+        let elects = self.plan.elections && rng.chance(40);
+        let (manual, limited) = (manual && !elects, limited && !elects);
+        Terms { lock, ttl, manual, limited, elects }
     }
 
     fn lock(&self, which: usize) -> Lock {
@@ -470,10 +495,12 @@ struct Terms {
     ttl: Duration,
     manual: bool,
     limited: bool,
+    /// Campaigns in the election of that name, on terms of its own.
+    elects: bool,
 }
 
 struct Held {
-    guard: LockGuard,
+    guard: Grip,
     number: usize,
 }
 

@@ -48,7 +48,8 @@ impl Referee {
     ) -> usize {
         self.locks[lock].recording.add(user, Seen::Acquiring);
         let state = CallState::Pending;
-        let case = CallCase { lock, process, incarnation, user, mode, limited, began: now, state };
+        let (with, began) = (None, now);
+        let case = CallCase { lock, process, incarnation, user, mode, with, limited, began, state };
         self.calls.push(case);
         self.calls.len() - 1
     }
@@ -93,7 +94,9 @@ impl Referee {
         let explained = match kind {
             ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::Lost => true,
             ErrorKind::ShutDown => shut_down,
-            ErrorKind::Unconfirmed => what == "a recording" || what == "the table",
+            ErrorKind::Unconfirmed => {
+                what == "a recording" || what == "the table" || what == "a gathering"
+            }
             ErrorKind::Fenced { .. } | ErrorKind::Conflict => what == "the table",
             ErrorKind::TokenMismatch => what == "a break",
             ErrorKind::NotHeld => what == "a break" || what == "a resize",
@@ -196,6 +199,7 @@ impl Referee {
             call.lock == lock
                 && only.is_none_or(|only| std::ptr::eq(only, *call))
                 && call.mode == Mode::Forever
+                && call.with.is_none()
                 && call.state == CallState::Pending
                 && call.began < died
                 && call.incarnation == machine.incarnation
@@ -266,6 +270,8 @@ impl Referee {
             CallState::Pending if waits => return,
             // Which of its entries an acquisition over several stores still needs, only it knows.
             CallState::Acquired(_) | CallState::Pending if case.part == Part::Seat => return,
+            // Of several locks, one is held while the next is waited for, and given back if it is lost.
+            CallState::Acquired(_) | CallState::Pending if call.with.is_some() => return,
             CallState::Acquired(_) | CallState::Pending => landed,
             CallState::Dead => return,
         };

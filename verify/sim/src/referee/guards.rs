@@ -267,7 +267,9 @@ impl Referee {
         let (lock, id, process) = (guard.lock, guard.id, guard.process);
         let case = &self.locks[lock];
         let tenancy = case.tenancies.get(&id);
-        let left = tenancy.is_some_and(|tenancy| tenancy.left.is_some());
+        let with = self.tenancy_with(tenancy);
+        let both = || [tenancy, with].into_iter().flatten();
+        let left = both().any(|tenancy| tenancy.left.is_some());
         let word = format!("{reason:?}");
         let word = word.split([' ', '{']).next().unwrap_or_default();
         let justified = match reason {
@@ -275,8 +277,12 @@ impl Referee {
                 self.has_lost_a_seat(tenancy.and_then(|tenancy| tenancy.call))
             }
             LossReason::TakenOver { .. } => left || self.is_session_over(tenancy),
-            LossReason::Broken { .. } => tenancy.is_some_and(|tenancy| tenancy.excused.is_some()),
-            LossReason::RecordDeleted => case.deleted.is_some(),
+            LossReason::Broken { .. } => both().any(|tenancy| tenancy.excused.is_some()),
+            LossReason::RecordDeleted => {
+                let call = tenancy.and_then(|tenancy| self.calls[tenancy.call?].with);
+                let with = call.map(|call| &self.locks[self.calls[call].lock]);
+                case.deleted.is_some() || with.is_some_and(|with| with.deleted.is_some())
+            }
             LossReason::Cloned | LossReason::RecordUnreadable | LossReason::KeeperStopped => false,
             _ => true,
         };

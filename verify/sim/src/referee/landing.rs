@@ -5,7 +5,7 @@ use leaselock::Owner;
 use leaselock::record::{Ended, Kind, Lease, Record};
 
 use super::quorum::Part;
-use super::{Referee, Tenancy};
+use super::{Referee, Spot, Tenancy};
 use crate::clock::Time;
 use crate::events::Events;
 use crate::machine::Machine;
@@ -32,6 +32,9 @@ impl Referee {
         events: &mut Events,
     ) {
         let process = writer.process;
+        if let Some(spot) = Spot::of_key(key) {
+            return self.gathering_landed(now, process, spot, body);
+        }
         let Some(lock) = self.lock_of(key) else {
             return self.session_landed(now, writer, key, body);
         };
@@ -121,7 +124,7 @@ impl Referee {
                 format!("p{process} entered with {token} after {highest}")
             });
         }
-        let (call, session) = (call_of(&lease.owner), lease.session);
+        let (call, session) = (self.call_on(lock, &lease.owner), lease.session);
         let excused = session.and_then(|session| self.sessions.broken(session));
         let case = &mut self.locks[lock];
         case.highest = highest.max(token);
