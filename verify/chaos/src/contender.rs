@@ -66,6 +66,8 @@ struct Plan {
     ttl: Duration,
     hold: Duration,
     permits: u32,
+    /// Another lock at once.
+    another: bool,
     stubborn: bool,
     /// Milliseconds ahead, and millionths too fast.
     clock: (i64, i32),
@@ -86,7 +88,8 @@ impl Plan {
         let fast = [0, 0, 5_000, -5_000, 30_000, -30_000];
         let clock = (ahead[rng.usize(..ahead.len())], fast[rng.usize(..fast.len())]);
         let permits = profile.draw(rng);
-        Self { ttl, hold, permits, stubborn: rng.u8(..10) < 3, clock }
+        let another = profile.draw_another(rng);
+        Self { ttl, hold, permits, another, stubborn: rng.u8(..10) < 3, clock }
     }
 }
 
@@ -188,13 +191,15 @@ impl Setting<'_> {
         };
         command.env("LEASELOCK_TEST_CLOCK", format!("{ahead} {fast}"));
         command.env("XDG_RUNTIME_DIR", &self.directory);
-        command.args(["run", "--quiet", "--json", "--no-check"]);
+        let profile = self.arena.section(section).profile();
+        command.arg(profile.subcommand());
+        command.args(["--quiet", "--json", "--no-check"]);
         command.args(["--ttl", &format!("{}ms", plan.ttl.as_millis())]);
         command.args(["--owner", &user.to_string()]);
         if sabotage == Some(Sabotage::NoWatchdog) {
             command.args(["--on-lost", "warn"]);
         }
-        command.args(self.arena.section(section).profile().arguments(plan.permits));
+        command.args(profile.arguments(plan.permits, plan.another));
         command.arg("--").arg(std::env::current_exe()?);
         command.args(self.worker(section, user, plan));
         Ok(command)
