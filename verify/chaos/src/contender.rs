@@ -57,6 +57,8 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(20);
 const LOST: [i32; 2] = [120, 121];
 /// … and with this when the store did not answer for long.
 const UNAVAILABLE: i32 = 69;
+/// … and `leaselock elect` with this when its watchdog goes while it campaigns again.
+const UNWATCHED: i32 = 70;
 /// Tokens for workers without a lock.
 static INVENTED: AtomicU64 = AtomicU64::new(1);
 
@@ -182,7 +184,6 @@ impl Setting<'_> {
         }
         let (ahead, fast) = plan.clock;
         self.arena.tally.numbers().wrong_clocks += u64::from(plan.clock != (0, 0));
-        command.env("LEASELOCK_STORE", &self.url);
         command.env("LEASELOCK_LOG", "leaselock=debug");
         let fast = match sabotage {
             Some(Sabotage::Clocks) if user.is_multiple_of(2) => -300_000,
@@ -192,6 +193,7 @@ impl Setting<'_> {
         command.env("LEASELOCK_TEST_CLOCK", format!("{ahead} {fast}"));
         command.env("XDG_RUNTIME_DIR", &self.directory);
         let profile = self.arena.section(section).profile();
+        command.env("LEASELOCK_STORE", &self.url);
         command.arg(profile.subcommand());
         command.args(["--quiet", "--json", "--no-check"]);
         command.args(["--ttl", &format!("{}ms", plan.ttl.as_millis())]);
@@ -233,6 +235,7 @@ impl Setting<'_> {
             // in the middle of a write, who keeps all others from writing.
             (Some(code), _) if LOST.contains(&code) => true,
             (Some(UNAVAILABLE), _) => unheard,
+            (Some(UNWATCHED), _) => profile.asks_again() && self.arena.is_disturbed(user),
             (Some(code), _) if code == i32::from(ALONE) => false,
             // Killed, or its worker was.
             (Some(128..), _) | (None, Some(_)) => self.arena.is_disturbed(user),
