@@ -28,7 +28,7 @@ pub(crate) enum Profile {
 const RETENTION: Duration = Duration::from_secs(2);
 /// Permits of the semaphore.
 const LIMIT: u32 = 2;
-/// Sections that are in play at once on a store, one after the other: the plain ones come twice.
+/// Sections that are in play at once on a store, one after the other: the plain one comes twice.
 const ROTA: [[Profile; 2]; 4] = [
     [Profile::Lock, Profile::Once],
     [Profile::Fair, Profile::Rows],
