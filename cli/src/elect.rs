@@ -22,7 +22,8 @@ variables, and what is not covered, are those of `leaselock run --help`.
 
 INT, TERM, HUP, QUIT, USR1 and USR2 are passed on to CMD; while an election is
 waited for, they end this. After INT, TERM or QUIT this does not campaign again,
-even if the lease is lost meanwhile.
+even if the lease is lost meanwhile; nor when its watchdog was killed. Then it
+exits with 120.
 
 A store that has not answered for 30 s in a row while campaigning ends this,
 with 69: whatever starts it should start it again. With --on-lost warn, CMD is

@@ -183,12 +183,18 @@ impl Running<'_> {
         report.waited = since(begun);
         let key = choice::key(self.args, &self.locks, &stores)?;
         loop {
-            let watchdog = watchdog.as_deref_mut();
-            let ended = self.round(&stores, &key, &mut signals, watchdog, report).await;
+            let ended =
+                self.round(&stores, &key, &mut signals, watchdog.as_deref_mut(), report).await;
             // What was typed at the terminal went to CMD alone, and is meant for this process too.
             let asked_to_end = signals.asked_to_end() || report.typed.is_some();
-            let again = self.after_loss == AfterLoss::Again && !asked_to_end;
-            if !again || !was_lost(&ended, report) {
+            let mut again = self.after_loss == AfterLoss::Again && !asked_to_end;
+            again &= was_lost(&ended, report);
+            if again && watchdog.as_mut().is_some_and(|watchdog| watchdog.is_gone()) {
+                // Nothing can be started without it: this would be elected in vain.
+                people::say(&format!("{}: not campaigning again without a watchdog", self.name));
+                again = false;
+            }
+            if !again {
                 if key.lingers() {
                     wind_up(&stores, &mut signals, LEFTOVERS).await;
                 }

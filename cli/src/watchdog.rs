@@ -101,6 +101,11 @@ impl Watchdog {
         self.end();
     }
 
+    /// Whether it cannot watch over another CMD: it died, or did not answer and was ended.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.gone || self.died()
+    }
+
     /// Whether it died, which only somebody with KILL can bring about.
     pub(crate) fn died(&mut self) -> bool {
         if !self.gone {

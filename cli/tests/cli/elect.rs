@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::tool::{
     Place, Running, assert_code, line_of, lives, pid_in, report, stderr, stdout, wait_for,
@@ -202,6 +202,21 @@ fn who_was_asked_to_end_does_not_campaign_again() {
     assert_eq!(report(&output)["outcome"], "lost");
     assert!(!lives(child));
     assert_eq!(place.state("a"), "free");
+}
+
+#[test]
+fn without_its_watchdog_a_candidate_does_not_campaign_again() {
+    let place = Place::new();
+    let candidate = elect(&place, &["--ttl", "2s"], LEAD);
+    let first = term(&place, 0);
+    kill(watchdog_of(candidate.pid()), Signal::SIGKILL).unwrap();
+    assert_code(&place.output(&["break", "a", "--force"]), 0);
+    let output = candidate.output();
+    assert_code(&output, 120);
+    assert!(stderr(&output).contains("not campaigning again"), "{}", stderr(&output));
+    let told = report(&output);
+    assert_eq!((&told["outcome"], &told["token"]), (&"lost".into(), &first.into()));
+    assert_eq!(place.show("a")["token"], first, "it was not elected in vain");
 }
 
 #[test]

@@ -121,6 +121,19 @@ struct Run {
     taken: bool,
 }
 
+/// What a worker says when it enters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) section: usize,
+    pub(crate) user: usize,
+    pub(crate) token: u64,
+    /// That of another lock, which its run holds too.
+    pub(crate) other: Option<u64>,
+    /// Its process, and when that started.
+    pub(crate) pid: i32,
+    pub(crate) started: u64,
+}
+
 /// Somebody was chosen as a target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
@@ -192,41 +205,66 @@ impl Arena {
         Ok(child)
     }
 
-    /// A worker presents itself, which must be the process of that number that started then.
-    pub(crate) fn enter(
-        &self,
-        section: usize,
-        user: usize,
-        token: u64,
-        pid: i32,
-        started: u64,
-    ) -> Verdict {
-        // It waits for the answer, so the number is its own, or it was killed just now.
-        let worker = Process::open(pid).ok();
-        let is_it = process::stat(pid).is_some_and(|stat| stat.started == started);
-        {
-            let mut runs = self.runs();
-            let Some(run) = runs.get_mut(&user).filter(|run| is_it && run.worker.is_none()) else {
-                return Verdict::Refused;
-            };
-            run.worker = worker;
+    /// A worker presents itself.
+    pub(crate) fn enter(&self, entry: &Entry) -> Verdict {
+        let Entry { section, user, token, .. } = *entry;
+        // Held throughout: of two workers of one run, the later one comes later here too.
+        let mut section = self.section(section);
+        if !self.comes_from(entry, &mut section) {
+            return Verdict::Refused;
         }
-        let calm = self.calm();
-        self.section(section).enter(user, token, self, calm, clock::now())
+        let verdict = section.enter(user, token, self, self.calm(), clock::now());
+        if let Some(other) = entry.other.filter(|_| verdict == Verdict::Accepted) {
+            section.holds_too(user, other, self);
+        }
+        verdict
     }
 
-    pub(crate) fn work(&self, section: usize, user: usize) -> Verdict {
-        self.section(section).work(user, self)
+    /// Whether it is the worker of that run, which then is known, and alive.
+    fn comes_from(&self, entry: &Entry, section: &mut Section) -> bool {
+        let user = entry.user;
+        // It waits for the answer, so the number is its own, or it was killed just now.
+        let worker = Process::open(entry.pid).ok();
+        let is_it = process::stat(entry.pid).is_some_and(|stat| stat.started == entry.started);
+        let Some(worker) = worker.filter(|worker| is_it && !worker.is_dead()) else { return false };
+        let mut runs = self.runs();
+        let Some(run) = runs.get_mut(&user) else { return false };
+        if let Some(earlier) = &run.worker {
+            if !section.profile().asks_again() {
+                return false;
+            }
+            if !earlier.is_dead() {
+                section.violation(format!("{user} has a worker beside one that is alive"));
+                return false;
+            }
+            section.asks_again(user);
+            // The wrapper has started it after all that was done to it and an earlier one at once.
+            run.unguarded = run.wrapper_out && run.watchdog_out;
+        }
+        run.worker = Some(worker);
+        true
     }
 
-    /// A worker leaves, or its connection has ended.
-    pub(crate) fn ends(&self, section: usize, user: usize) {
-        self.section(section).ends(user);
+    /// A worker that has entered with this token works.
+    pub(crate) fn work(&self, section: usize, user: usize, token: u64) -> Verdict {
+        let mut section = self.section(section);
+        if section.is_inside(user, token) { section.work(user, self) } else { Verdict::Refused }
     }
 
-    /// A worker has done all of its work.
-    pub(crate) fn leaves(&self, section: usize, user: usize) {
-        self.section(section).leaves(user, clock::now());
+    /// It leaves, or its connection has ended.
+    pub(crate) fn ends(&self, section: usize, user: usize, token: u64) {
+        let mut section = self.section(section);
+        if section.is_inside(user, token) {
+            section.ends(user);
+        }
+    }
+
+    /// It has done all of its work.
+    pub(crate) fn leaves(&self, section: usize, user: usize, token: u64) {
+        let mut section = self.section(section);
+        if section.is_inside(user, token) {
+            section.leaves(user, clock::now());
+        }
     }
 
     /// A run's wrapper has ended in success. Answers whether there was any work.
@@ -275,7 +313,9 @@ impl Arena {
         let mut section = self.section(section);
         let mut runs = self.runs();
         let Some(run) = runs.get_mut(&target.user).filter(|run| !run.taken) else { return false };
-        if mischief.hits_worker() && run.worker.as_ref().is_none_or(Process::is_dead) {
+        // Whoever starts another worker later was not out together with its watchdog since.
+        let needs_worker = mischief.hits_worker() || mischief == Mischief::FreezeGuards;
+        if needs_worker && run.worker.as_ref().is_none_or(Process::is_dead) {
             return false;
         }
         if mischief.hits_watchdog() {
@@ -296,9 +336,8 @@ impl Arena {
             self.sky.fetch_add(2 * u64::from(!self.backend.is_http()), Ordering::SeqCst);
         }
         if mischief.crashes() {
-            // Whoever waits looks at a session when it has seen that somebody holds under it, which may
-            // have been renewed once more by then.
-            let looks = if section.profile().has_sessions() { 2 } else { 1 };
+            // What is looked at next may have been renewed once more by then.
+            let looks = section.profile().looks();
             let bound = (target.ttl.mul_f64(1.02) + Duration::from_millis(50)) * looks + POLL;
             section.crashed(target.user, bound, self.calm(), clock::now());
         }

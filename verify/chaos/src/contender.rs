@@ -57,6 +57,8 @@ const WORKER_PATIENCE: Duration = Duration::from_secs(20);
 const LOST: [i32; 2] = [120, 121];
 /// … and with this when the store did not answer for long.
 const UNAVAILABLE: i32 = 69;
+/// … and `leaselock elect` with this when its watchdog goes while it campaigns again.
+const UNWATCHED: i32 = 70;
 /// Tokens for workers without a lock.
 static INVENTED: AtomicU64 = AtomicU64::new(1);
 
@@ -66,6 +68,8 @@ struct Plan {
     ttl: Duration,
     hold: Duration,
     permits: u32,
+    /// Another lock at once.
+    another: bool,
     stubborn: bool,
     /// Milliseconds ahead, and millionths too fast.
     clock: (i64, i32),
@@ -86,7 +90,8 @@ impl Plan {
         let fast = [0, 0, 5_000, -5_000, 30_000, -30_000];
         let clock = (ahead[rng.usize(..ahead.len())], fast[rng.usize(..fast.len())]);
         let permits = profile.draw(rng);
-        Self { ttl, hold, permits, stubborn: rng.u8(..10) < 3, clock }
+        let another = profile.draw_another(rng);
+        Self { ttl, hold, permits, another, stubborn: rng.u8(..10) < 3, clock }
     }
 }
 
@@ -139,7 +144,8 @@ impl Setting<'_> {
         let start = || self.nursery.start(&mut command);
         let child = self.arena.start(user, section, plan.ttl, start)?;
         let status = self.nursery.wait(child)?.status;
-        let said = fs::read_to_string(&log)?;
+        // Gone, where very many have begun since: see below.
+        let said = fs::read_to_string(&log).unwrap_or_default();
         if !self.over.load(Ordering::SeqCst)
             && let Some(fault) = self.fault(section, user, status)
         {
@@ -179,7 +185,6 @@ impl Setting<'_> {
         }
         let (ahead, fast) = plan.clock;
         self.arena.tally.numbers().wrong_clocks += u64::from(plan.clock != (0, 0));
-        command.env("LEASELOCK_STORE", &self.url);
         command.env("LEASELOCK_LOG", "leaselock=debug");
         let fast = match sabotage {
             Some(Sabotage::Clocks) if user.is_multiple_of(2) => -300_000,
@@ -188,13 +193,16 @@ impl Setting<'_> {
         };
         command.env("LEASELOCK_TEST_CLOCK", format!("{ahead} {fast}"));
         command.env("XDG_RUNTIME_DIR", &self.directory);
-        command.args(["run", "--quiet", "--json", "--no-check"]);
+        let profile = self.arena.section(section).profile();
+        command.env("LEASELOCK_STORE", &self.url);
+        command.arg(profile.subcommand());
+        command.args(["--quiet", "--json", "--no-check"]);
         command.args(["--ttl", &format!("{}ms", plan.ttl.as_millis())]);
         command.args(["--owner", &user.to_string()]);
         if sabotage == Some(Sabotage::NoWatchdog) {
             command.args(["--on-lost", "warn"]);
         }
-        command.args(self.arena.section(section).profile().arguments(plan.permits));
+        command.args(profile.arguments(plan.permits, plan.another));
         command.arg("--").arg(std::env::current_exe()?);
         command.args(self.worker(section, user, plan));
         Ok(command)
@@ -228,6 +236,7 @@ impl Setting<'_> {
             // in the middle of a write, who keeps all others from writing.
             (Some(code), _) if LOST.contains(&code) => true,
             (Some(UNAVAILABLE), _) => unheard,
+            (Some(UNWATCHED), _) => profile.asks_again() && self.arena.is_disturbed(user),
             (Some(code), _) if code == i32::from(ALONE) => false,
             // Killed, or its worker was.
             (Some(128..), _) | (None, Some(_)) => self.arena.is_disturbed(user),

@@ -1,8 +1,8 @@
 //! The server that workers report to: it accepts work by its fencing token, as a service would
 //! that the lock protects.
 //!
-//! One line is one question: `enter STORE LOCK USER TOKEN PID STARTED`, `work`, `leave`. The answer
-//! is `accepted` or `refused`. The end of a connection is the end of its worker's stay.
+//! One line is one question: `enter STORE LOCK USER TOKEN PID STARTED`, with the token of another lock
+//! where there is one; `work`, `leave`. The answer is `accepted` or `refused`. The end of a connection is the end of its worker's stay.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Entry};
 use crate::section::Verdict;
 
 /// More workers than there can be: whoever else connects is sent away.
@@ -102,6 +102,7 @@ struct Guest<'a> {
     arena: &'a Arena,
     section: usize,
     user: usize,
+    token: u64,
 }
 
 fn converse(stream: TcpStream, arenas: &[Arc<Arena>]) {
@@ -121,8 +122,8 @@ fn converse(stream: TcpStream, arenas: &[Arc<Arena>]) {
             break;
         }
     }
-    if let Some(Guest { arena, section, user }) = guest {
-        arena.ends(section, user);
+    if let Some(Guest { arena, section, user, token }) = guest {
+        arena.ends(section, user, token);
     }
 }
 
@@ -134,20 +135,23 @@ fn judge<'a>(
 ) -> Option<Verdict> {
     let words: Vec<_> = line.split(' ').collect();
     match (words.as_slice(), *guest) {
-        (["enter", store, section, user, token, pid, started], None) => {
+        (["enter", store, section, user, token, pid, started, other @ ..], None) => {
             let arena = arenas.get(store.parse::<usize>().ok()?)?;
             let (section, user) = (section.parse().ok()?, user.parse().ok()?);
             let (token, pid, started) =
                 (token.parse().ok()?, pid.parse().ok()?, started.parse().ok()?);
-            let verdict = arena.enter(section, user, token, pid, started);
+            let other = other.first().and_then(|other| other.parse().ok());
+            let verdict = arena.enter(&Entry { section, user, token, other, pid, started });
             if verdict == Verdict::Accepted {
-                *guest = Some(Guest { arena, section, user });
+                *guest = Some(Guest { arena, section, user, token });
             }
             Some(verdict)
         }
-        (["work"], Some(Guest { arena, section, user })) => Some(arena.work(section, user)),
-        (["leave"], Some(Guest { arena, section, user })) => {
-            arena.leaves(section, user);
+        (["work"], Some(Guest { arena, section, user, token })) => {
+            Some(arena.work(section, user, token))
+        }
+        (["leave"], Some(Guest { arena, section, user, token })) => {
+            arena.leaves(section, user, token);
             Some(Verdict::Accepted)
         }
         _ => None,

@@ -26,8 +26,8 @@ pub(crate) struct Outcome {
     seen: Seen,
     numbers: Numbers,
     events: usize,
-    /// Of each section, how often it was entered, and how often beside somebody.
-    sections: Vec<(Profile, u64, u64)>,
+    /// Of each section, what was seen there.
+    sections: Vec<(Profile, Seen)>,
     /// What is wrong.
     pub(crate) violations: Vec<String>,
     /// What should have happened, and did not.
@@ -44,7 +44,7 @@ impl Outcome {
         let mut sections = Vec::new();
         for section in arena.sections() {
             events += section.events();
-            sections.push((section.profile(), section.seen.acquisitions, section.seen.together));
+            sections.push((section.profile(), section.seen.clone()));
             violations.extend(section.seen.violations.iter().cloned());
             // With an overlap there is no explanation, and the search for one can take for ever.
             if section.seen.overlaps == 0
@@ -102,17 +102,18 @@ impl Outcome {
             }
         }
         let missing = wanted.into_iter().filter(|(_, count)| *count == 0);
-        let empty = self.sections.iter().filter(|(_, entered, _)| *entered == 0);
-        let missing = missing.map(|(what, _)| format!("no {what}"));
-        let empty = empty.map(|(profile, ..)| format!("nobody in {}", profile.name()));
-        missing.chain(empty).collect()
+        missing.map(|(what, _)| format!("no {what}")).collect()
     }
 
     fn entries(&self) -> String {
-        let each = self.sections.iter().map(|(profile, entered, together)| {
-            let beside =
-                if profile.limit() > 1 { format!(" ({together} together)") } else { String::new() };
-            format!("{} {entered}{beside}", profile.name())
+        let each = self.sections.iter().map(|(profile, seen)| {
+            let more = match profile {
+                Profile::Rows | Profile::Permits => format!(" ({} together)", seen.together),
+                Profile::Lead => format!(" ({} again)", seen.again),
+                Profile::Both => format!(" ({} with both)", seen.both),
+                _ => String::new(),
+            };
+            format!("{} {}{more}", profile.name(), seen.acquisitions)
         });
         each.collect::<Vec<_>>().join(", ")
     }
@@ -143,19 +144,24 @@ impl Outcome {
 /// What should have happened somewhere, and did not. On one store it can fail to happen in a minute.
 pub(crate) fn missing(results: &[Outcome]) -> Vec<String> {
     let sum = |what: fn(&Seen) -> u64| results.iter().map(|result| what(&result.seen)).sum();
-    let together = |profile: Profile| {
+    let of = |profile: Profile, what: fn(&Seen) -> u64| {
         let sections = results.iter().flat_map(|result| &result.sections);
-        sections.filter(|(of, ..)| *of == profile).map(|(.., together)| together).sum()
+        sections.filter(|(of, _)| *of == profile).map(|(_, seen)| what(seen)).sum()
     };
-    let wanted: [(&str, u64); 5] = [
+    let wanted: [(&str, u64); 8] = [
         ("stale work", sum(|seen| seen.stale)),
         ("result recorded", sum(|seen| seen.recorded)),
         ("run that found a result", sum(|seen| seen.already_done)),
-        ("two who read", together(Profile::Rows)),
-        ("two with permits", together(Profile::Permits)),
+        ("two who read", of(Profile::Rows, |seen| seen.together)),
+        ("two with permits", of(Profile::Permits, |seen| seen.together)),
+        ("leader that was lost and elected again", of(Profile::Lead, |seen| seen.again)),
+        ("run with both locks", of(Profile::Both, |seen| seen.both)),
+        ("run with one lock of both", of(Profile::Both, |seen| seen.acquisitions - seen.both)),
     ];
     let missing = wanted.into_iter().filter(|(_, count)| *count == 0);
-    missing.map(|(what, _)| format!("no {what}")).collect()
+    let missing = missing.map(|(what, _)| format!("no {what}"));
+    let empty = Profile::ALL.into_iter().filter(|one| of(*one, |seen| seen.acquisitions) == 0_u64);
+    missing.chain(empty.map(|one| format!("nobody in {}", one.name()))).collect()
 }
 
 /// Whether the history is one of a lock; or no answer came in good time.
@@ -176,6 +182,8 @@ fn add(sum: &mut Seen, seen: &Seen) {
     sum.after_loss += seen.after_loss;
     sum.overlaps += seen.overlaps;
     sum.together += seen.together;
+    sum.again += seen.again;
+    sum.both += seen.both;
     sum.recorded += seen.recorded;
     sum.already_done += seen.already_done;
     sum.crashes += seen.crashes;
@@ -223,7 +231,8 @@ outlived   workers that were alive when a successor entered, and may be: both gu
 overlaps   workers alive and guarded when a successor entered who had no room: must be 0
 once       of work that is run once: results recorded + runs that found one and did not work
 wait       seconds from the kill of a holder to the next entry: in calm weather, with the promised
-           bound (1.02 x TTL + 50 ms + one poll of 3 s); and in any weather
+           bound (1.02 x TTL + 50 ms, twice where two records are watched, + one poll of 3 s);
+           and in any weather
 events     of the histories that were checked for linearizability";
 
 /// The tables.

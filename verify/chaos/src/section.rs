@@ -19,6 +19,12 @@
 //! where somebody with a larger one held everything: of readers, or of permits, larger tokens say
 //! nothing about who is gone. Whoever had to be gone for others to have room is refused by name here.
 //!
+//! A section may be an **election**: a run whose lease was lost asks again, and its workers enter one after
+//! the other. Then it is a violation, besides, if its tokens do not rise.
+//!
+//! A section may be one of **two locks** that are held at once, or this one alone. As nobody holds the
+//! other one alone, exclusion here is exclusion there; its tokens must rise too.
+//!
 //! A section may be **work that is run once**, with a result that is kept for some time. Then it is a
 //! violation, besides, if somebody enters before that time has passed since the end of work whose
 //! wrapper said that the result is recorded.
@@ -66,6 +72,10 @@ pub(crate) struct Seen {
     /// Those whose record the store had lost.
     pub(crate) after_loss: u64,
     pub(crate) overlaps: u64,
+    /// Entries of a run that had entered before.
+    pub(crate) again: u64,
+    /// Entries with another lock.
+    pub(crate) both: u64,
     /// Entries beside somebody who was inside, as there was room.
     pub(crate) together: u64,
     /// Results that were recorded, and runs that found one and did not work.
@@ -138,6 +148,10 @@ pub(crate) struct Section {
     /// When that was, in microseconds since 1970.
     lost_at: u64,
     inside: BTreeMap<usize, Inside>,
+    /// With which tokens those have entered last whose wrappers have not ended.
+    entered: BTreeMap<usize, u64>,
+    /// The largest token of the other lock.
+    other: u64,
     crash: Option<Crash>,
     /// When work ended, by runs whose wrappers have not, and when the last entries were.
     left: BTreeMap<usize, Instant>,
@@ -172,6 +186,16 @@ impl Section {
         if let Some(Asked::Waiting(_)) = self.asked.remove(&user) {
             self.history.acquired(user, None);
         }
+        self.entered.remove(&user);
+    }
+
+    /// The worker of `user` has ended, and its wrapper has asked for the lock again.
+    pub(crate) fn asks_again(&mut self, user: usize) {
+        self.ends(user);
+        if let Some(asked) = self.asked.get_mut(&user).filter(|asked| **asked == Asked::Answered) {
+            *asked = Asked::Waiting(1);
+            self.history.acquiring(user);
+        }
     }
 
     pub(crate) fn enter(
@@ -187,6 +211,10 @@ impl Section {
             return Verdict::Refused;
         };
         self.asked.insert(user, Asked::Answered);
+        let before = self.entered.get(&user).copied();
+        if let Some(before) = before.filter(|before| token <= *before) {
+            self.violation(format!("{user} was given token {token} after its own {before}"));
+        }
         let is_void = token <= self.barrier || (self.has_all(permits) && token <= self.largest);
         let is_new = self.given.insert(token, permits).is_none();
         if is_void || !is_new {
@@ -212,7 +240,19 @@ impl Section {
         self.seen.together += u64::from(self.inside.values().any(|other| !other.over));
         self.inside.insert(user, Inside { token, permits, over: false });
         self.seen.acquisitions += 1;
+        self.seen.again += u64::from(before.is_some());
+        self.entered.insert(user, token);
         Verdict::Accepted
+    }
+
+    /// Who has just entered holds the other lock too, with this token.
+    pub(crate) fn holds_too(&mut self, user: usize, other: u64, witness: &impl Witness) {
+        self.seen.both += 1;
+        let largest = self.other;
+        if other <= largest && !witness.was_disturbed(user) {
+            self.violation(format!("{user} has token {other} of the other lock after {largest}"));
+        }
+        self.other = largest.max(other);
     }
 
     /// Whether nobody holds it beside one with so many permits.
@@ -395,6 +435,11 @@ impl Section {
     pub(crate) fn records_lost(&mut self, wall_micros: u64) {
         self.lost_at = wall_micros;
         self.before_loss = self.asked.keys().chain(self.inside.keys()).copied().collect();
+    }
+
+    /// Whether that is who has entered with this token.
+    pub(crate) fn is_inside(&self, user: usize, token: u64) -> bool {
+        self.inside.get(&user).is_some_and(|inside| inside.token == token)
     }
 
     /// Who is inside and may hold it.
@@ -659,6 +704,52 @@ mod tests {
             enter(&mut section, user, user as u64, &known);
         }
         assert_eq!(faults(&section), (1, 1, true));
+    }
+
+    #[test]
+    fn a_leader_that_was_lost_leads_again_with_a_larger_token() {
+        let mut section = begin(Profile::Lead, &[1, 1]);
+        let known = Known { dead: vec![2], disturbed: vec![1], ..Known::default() };
+        enter(&mut section, 1, 7, &known);
+        assert_eq!(enter(&mut section, 1, 8, &known), Verdict::Refused, "it has not asked again");
+        section.asks_again(1);
+        enter(&mut section, 2, 9, &known);
+        assert_eq!(enter(&mut section, 1, 10, &known), Verdict::Accepted);
+        assert!(section.is_inside(1, 10) && !section.is_inside(1, 7), "the former is gone");
+        assert_eq!((faults(&section), section.seen.again), ((0, 0, false), 1));
+        section.asks_again(1);
+        assert_eq!(enter(&mut section, 1, 6, &known), Verdict::Refused);
+        assert_eq!(section.seen.violations.len(), 1, "its terms must rise");
+        section.is_over(1);
+        section.asks_again(1);
+        assert_eq!(enter(&mut section, 1, 11, &known), Verdict::Refused, "it has ended");
+    }
+
+    #[test]
+    fn a_leader_that_leads_again_beside_another_overlaps() {
+        let (mut section, known) = (begin(Profile::Lead, &[1, 1]), Known::default());
+        enter(&mut section, 1, 7, &known);
+        section.asks_again(1);
+        enter(&mut section, 2, 8, &known);
+        enter(&mut section, 1, 9, &known);
+        assert_eq!(faults(&section), (1, 1, true));
+    }
+
+    #[test]
+    fn tokens_of_the_other_lock_rise_too() {
+        for (disturbed, violations) in [(vec![], 1), (vec![3], 0)] {
+            let known = Known { disturbed, ..Known::default() };
+            let mut section = begin(Profile::Both, &[1, 1, 1]);
+            for (user, token, other) in [(1, 7, Some(4)), (2, 8, None), (3, 9, Some(3))] {
+                enter(&mut section, user, token, &known);
+                if let Some(other) = other {
+                    section.holds_too(user, other, &known);
+                }
+                section.ends(user);
+            }
+            assert_eq!(faults(&section), (0, violations, false));
+            assert_eq!(section.seen.both, 2);
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Worker {
         if self.stubborn {
             signal_hook::flag::register(SIGTERM, Arc::new(AtomicBool::new(false)))?;
         }
-        let token = std::env::var("LEASELOCK_TOKEN").map_err(io::Error::other)?;
+        let (token, other) = tokens()?;
         let pid = std::process::id();
         let started = process::stat(pid.cast_signed()).map_or(0, |stat| stat.started);
         let mut referee = BufReader::new(TcpStream::connect(self.referee)?);
@@ -69,7 +69,7 @@ impl Worker {
         let Self { store, section, user, .. } = self;
         let begun = clock::now();
         let until = Duration::from_millis(self.hold_ms).min(LONGEST);
-        if !ask(format!("enter {store} {section} {user} {token} {pid} {started}"))? {
+        if !ask(format!("enter {store} {section} {user} {token} {pid} {started}{other}"))? {
             return Ok(REFUSED);
         }
         // Whoever was frozen works once more before it looks at the time.
@@ -84,5 +84,20 @@ impl Worker {
         }
         ask("leave".to_owned())?;
         Ok(0)
+    }
+}
+
+/// The section's token, and for the referee that of another lock, if there is one: the section is that
+/// of the last name.
+fn tokens() -> io::Result<(String, String)> {
+    let Ok(all) = std::env::var("LEASELOCK_TOKENS") else {
+        let token = std::env::var("LEASELOCK_TOKEN").map_err(io::Error::other)?;
+        return Ok((token, String::new()));
+    };
+    let mut all: Vec<_> = all.lines().filter_map(|line| line.rsplit_once('=')).collect();
+    all.sort_unstable();
+    match all.as_slice() {
+        [(_, other), (_, token)] => Ok(((*token).to_owned(), format!(" {other}"))),
+        _ => Err(io::Error::other("there are not two tokens")),
     }
 }
