@@ -50,7 +50,7 @@ impl Field {
 /// What a member has to say.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// It may be entered: its floor of tokens.
+    /// It was free when it was looked at, and votes once there is a proposal: its floor of tokens.
     Open(FencingToken),
     Taken {
         floor: FencingToken,
@@ -64,27 +64,12 @@ pub(super) enum Report {
 
 pub(super) type Reports = mpsc::UnboundedSender<(usize, Report)>;
 
-/// How a member stands in a round.
-#[derive(Debug)]
-enum Seat {
-    Asked,
-    /// Free when it was looked at; it votes once there is a proposal.
-    Open(FencingToken),
-    Taken {
-        floor: FencingToken,
-        until: Boot,
-        info: Box<LockInfo>,
-    },
-    Landed(LockGuard),
-    Refused(Box<LockInfo>),
-    Failed(Error),
-}
-
 #[derive(Debug)]
 pub(super) struct Round {
     field: Arc<Field>,
     pub(super) id: HolderId,
-    seats: Vec<Seat>,
+    /// What each member has said last; `None` until it has.
+    seats: Vec<Option<Report>>,
     proposal: watch::Sender<Option<FencingToken>>,
     reports: mpsc::UnboundedReceiver<(usize, Report)>,
     sender: Reports,
@@ -110,7 +95,7 @@ impl Round {
         let (sender, reports) = mpsc::unbounded_channel();
         let (proposal, caller) = (watch::Sender::new(None), watch::Sender::new(()));
         let id = HolderId::from_random(field.bits());
-        let seats = field.members.iter().map(|_| Seat::Asked).collect();
+        let seats = field.members.iter().map(|_| None).collect();
         let this = Self { field, id, seats, proposal, reports, sender, caller };
         for (seat, (client, _)) in this.field.members.iter().enumerate() {
             let (member, reports) = (this.member(seat), this.sender.clone());
@@ -143,8 +128,8 @@ impl Round {
         let mut proposed = None;
         loop {
             let needed = self.field.needed;
-            let (asked, open) = (self.count(Seat::is_asked), self.count(Seat::is_open));
-            let landed = self.count(Seat::has_landed);
+            let asked = self.seats.iter().filter(|seat| seat.is_none()).count();
+            let (open, landed) = (self.count(Report::is_open), self.count(Report::has_landed));
             if landed >= needed {
                 return true;
             }
@@ -158,7 +143,7 @@ impl Round {
             // Who hangs is waited for only while it may still decide: no longer than for one request
             // once a majority has answered, nor than for two while entries of ours are in the way of
             // others.
-            let answered = self.seats.len() - asked - self.count(Seat::has_failed);
+            let answered = self.seats.len() - asked - self.count(Report::has_failed);
             let end = match proposed {
                 Some(at) => Some(at.plus(request * 2)),
                 None if answered >= needed => Some(begun.plus(request)),
@@ -168,7 +153,7 @@ impl Round {
                 biased;
                 report = self.reports.recv() => {
                     if let Some((seat, report)) = report {
-                        self.take_note(seat, report);
+                        self.seats[seat] = Some(report);
                     }
                 }
                 () = until(&clock, end) => return false,
@@ -178,30 +163,20 @@ impl Round {
 
     /// One more than every token that is known of: whoever votes has issued none so large.
     fn propose(&self) {
-        let told = self.seats.iter().filter_map(Seat::floor);
+        let told = self.seats.iter().flatten().filter_map(Report::floor);
         let members = self.field.members.iter();
         let known = members.filter_map(|(client, key)| client.memory.highest(key));
         self.proposal.send_replace(told.chain(known).max());
-    }
-
-    fn take_note(&mut self, seat: usize, report: Report) {
-        self.seats[seat] = match report {
-            Report::Open(floor) => Seat::Open(floor),
-            Report::Taken { floor, until, info } => Seat::Taken { floor, until, info },
-            Report::Landed(guard) => Seat::Landed(guard),
-            Report::Refused(info) => Seat::Refused(info),
-            Report::Failed(error) => Seat::Failed(error),
-        };
     }
 
     /// What has landed, by seat, and which seats may still report.
     pub(super) fn won(&mut self) -> (Vec<(usize, LockGuard)>, Vec<usize>) {
         let (mut guards, mut late) = (Vec::new(), Vec::new());
         for (number, seat) in self.seats.iter_mut().enumerate() {
-            match std::mem::replace(seat, Seat::Asked) {
-                Seat::Landed(guard) => guards.push((number, guard)),
-                Seat::Asked | Seat::Open(_) => late.push(number),
-                Seat::Taken { .. } | Seat::Refused(_) | Seat::Failed(_) => {}
+            match seat.take() {
+                Some(Report::Landed(guard)) => guards.push((number, guard)),
+                None | Some(Report::Open(_)) => late.push(number),
+                Some(Report::Taken { .. } | Report::Refused(_) | Report::Failed(_)) => {}
             }
         }
         (guards, late)
@@ -223,27 +198,27 @@ impl Round {
         let mut failures = Vec::new();
         let (mut answered, mut free) = (0, 0);
         // Who was asked and not waited for has not failed.
-        let decided = self.count(Seat::has_failed) > self.seats.len() - self.field.needed;
+        let decided = self.count(Report::has_failed) > self.seats.len() - self.field.needed;
         for seat in std::mem::take(&mut self.seats) {
             match seat {
-                Seat::Landed(guard) => {
+                Some(Report::Landed(guard)) => {
                     guards.push(guard);
                     answered += 1;
                 }
-                Seat::Open(_) if proposed => failures.push(silent()),
-                Seat::Asked if decided => {}
-                Seat::Asked => failures.push(silent()),
-                Seat::Open(_) => (answered, free) = (answered + 1, free + 1),
-                Seat::Taken { until: end, info, .. } => {
+                Some(Report::Open(_)) if proposed => failures.push(silent()),
+                None if decided => {}
+                None => failures.push(silent()),
+                Some(Report::Open(_)) => (answered, free) = (answered + 1, free + 1),
+                Some(Report::Taken { until: end, info, .. }) => {
                     until.push(end);
                     infos.push(info);
                     answered += 1;
                 }
-                Seat::Refused(info) => {
+                Some(Report::Refused(info)) => {
                     infos.push(info);
                     answered += 1;
                 }
-                Seat::Failed(error) => failures.push(error),
+                Some(Report::Failed(error)) => failures.push(error),
             }
         }
         if answered < self.field.needed {
@@ -260,16 +235,12 @@ impl Round {
         (guards, lost)
     }
 
-    fn count(&self, is: impl Fn(&Seat) -> bool) -> usize {
-        self.seats.iter().filter(|seat| is(seat)).count()
+    fn count(&self, is: impl Fn(&Report) -> bool) -> usize {
+        self.seats.iter().flatten().filter(|report| is(report)).count()
     }
 }
 
-impl Seat {
-    fn is_asked(&self) -> bool {
-        matches!(self, Self::Asked)
-    }
-
+impl Report {
     fn is_open(&self) -> bool {
         matches!(self, Self::Open(_))
     }

@@ -506,8 +506,8 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a token is proposed to several stores by what is known without asking them",
         &[edit(
             "src/quorum/round.rs",
-            "let told = self.seats.iter().filter_map(Seat::floor);",
-            "let told = self.seats.iter().filter_map(Seat::floor).take(0);",
+            "let told = self.seats.iter().flatten().filter_map(Report::floor);",
+            "let told = self.seats.iter().flatten().filter_map(Report::floor).take(0);",
         )],
     ),
     library(
