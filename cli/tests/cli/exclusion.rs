@@ -286,40 +286,27 @@ fn contest(backend: Backend, trouble: Trouble) {
     }
 }
 
-macro_rules! contests {
-    ($($backend:ident: $variant:ident,)*) => {$(
-        mod $backend {
-            use super::*;
+on_every_store!(
+    no_increment_is_lost,
+    no_increment_is_lost_when_wrappers_are_killed,
+    no_increment_is_lost_when_wrappers_are_frozen,
+    no_increment_is_lost_in_a_storm_of_the_store,
+);
 
-            #[test]
-            fn no_increment_is_lost() {
-                contest(Backend::$variant, Trouble::None);
-            }
-
-            #[test]
-            fn no_increment_is_lost_when_wrappers_are_killed() {
-                contest(Backend::$variant, Trouble::Killer);
-            }
-
-            #[test]
-            fn no_increment_is_lost_when_wrappers_are_frozen() {
-                contest(Backend::$variant, Trouble::Freezer);
-            }
-
-            #[test]
-            fn no_increment_is_lost_in_a_storm_of_the_store() {
-                if Backend::$variant.is_http() {
-                    contest(Backend::$variant, Trouble::Storm);
-                }
-            }
-        }
-    )*};
+fn no_increment_is_lost(backend: Backend) {
+    contest(backend, Trouble::None);
 }
 
-contests! {
-    file: File,
-    ministack: Ministack,
-    seaweedfs: Seaweedfs,
-    azurite: Azurite,
-    gcs: Gcs,
+fn no_increment_is_lost_when_wrappers_are_killed(backend: Backend) {
+    contest(backend, Trouble::Killer);
+}
+
+fn no_increment_is_lost_when_wrappers_are_frozen(backend: Backend) {
+    contest(backend, Trouble::Freezer);
+}
+
+fn no_increment_is_lost_in_a_storm_of_the_store(backend: Backend) {
+    if backend.is_http() {
+        contest(backend, Trouble::Storm);
+    }
 }

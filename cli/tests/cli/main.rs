@@ -4,6 +4,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+/// Each of these bodies as a test on every store.
+macro_rules! on_every_store {
+    ($($body:ident),* $(,)?) => {
+        on_every_store!(@ file File $($body)*);
+        on_every_store!(@ ministack Ministack $($body)*);
+        on_every_store!(@ seaweedfs Seaweedfs $($body)*);
+        on_every_store!(@ azurite Azurite $($body)*);
+        on_every_store!(@ gcs Gcs $($body)*);
+    };
+    (@ $module:ident $backend:ident $($body:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $body() {
+                    super::$body(leaselock_test_support::emulators::Backend::$backend);
+                }
+            )*
+        }
+    };
+}
+
 mod admin;
 mod children;
 mod elect;

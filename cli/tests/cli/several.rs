@@ -109,26 +109,7 @@ fn all_are_taken_or_none(backend: Backend) {
     assert!(!site.file("ran").exists());
 }
 
-macro_rules! on_every_store {
-    ($($name:ident: $variant:ident,)*) => {$(
-        mod $name {
-            use leaselock_test_support::emulators::Backend;
-
-            #[test]
-            fn all_are_taken_or_none() {
-                super::all_are_taken_or_none(Backend::$variant);
-            }
-        }
-    )*};
-}
-
-on_every_store! {
-    file: File,
-    ministack: Ministack,
-    seaweedfs: Seaweedfs,
-    azurite: Azurite,
-    gcs: Gcs,
-}
+on_every_store!(all_are_taken_or_none,);
 
 #[test]
 fn each_lock_has_its_token_and_the_order_is_that_of_the_names() {

@@ -209,41 +209,12 @@ fn the_permit_of_a_killed_holder_comes_back(backend: Backend) {
     hall.leaves("other", other);
 }
 
-macro_rules! on_every_store {
-    ($($backend:ident: $variant:ident,)*) => {$(
-        mod $backend {
-            use super::*;
-
-            #[test]
-            fn readers_are_together_and_a_writer_is_alone() {
-                super::readers_are_together_and_a_writer_is_alone(Backend::$variant);
-            }
-
-            #[test]
-            fn as_many_are_inside_as_there_are_permits() {
-                super::as_many_are_inside_as_there_are_permits(Backend::$variant);
-            }
-
-            #[test]
-            fn who_comes_first_enters_first() {
-                super::who_comes_first_enters_first(Backend::$variant);
-            }
-
-            #[test]
-            fn the_permit_of_a_killed_holder_comes_back() {
-                super::the_permit_of_a_killed_holder_comes_back(Backend::$variant);
-            }
-        }
-    )*};
-}
-
-on_every_store! {
-    file: File,
-    ministack: Ministack,
-    seaweedfs: Seaweedfs,
-    azurite: Azurite,
-    gcs: Gcs,
-}
+on_every_store!(
+    readers_are_together_and_a_writer_is_alone,
+    as_many_are_inside_as_there_are_permits,
+    who_comes_first_enters_first,
+    the_permit_of_a_killed_holder_comes_back,
+);
 
 #[test]
 fn a_name_is_one_thing_and_a_semaphore_has_one_limit() {
