@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::{FutureExt, Stream, StreamExt};
 use leaselock::{
     Break, Campaign, Election, ErrorKind, FencingToken, Health, Leader, Leadership, LockState,
-    LossReason, Payload, Release, Result, Runtime, Store,
+    LossReason, Payload, Release, Result,
 };
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -345,10 +345,7 @@ impl World {
 
     /// Another process.
     async fn election(&self) -> Election {
-        let store = Store::from_object_store(self.objects.as_store())
-            .check_preconditions(false)
-            .runtime(Runtime::Current)
-            .clock(Arc::new(self.clock.clone()));
+        let store = self.clock.process(self.objects.as_store());
         store.open().await.expect("opens").election("x").ttl(SECOND * 30)
     }
 

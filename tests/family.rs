@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use leaselock::record::Record;
 use leaselock::{Break, ErrorKind, LockGuard, LockState, LossReason, Release, Runtime, Store};
+use leaselock_test_support::clock::eventually_so;
 use leaselock_test_support::counting::CountingStore;
 use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
@@ -44,19 +45,10 @@ const TTL: Duration = Duration::from_secs(2);
 /// Longer than anything should take on a slow machine.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
-    let wait = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("in vain: {what}"));
-}
-
 /// Waits until so many wait in the queue.
 async fn queue_of(store: &Store, name: &str, length: usize) {
     let lock = store.lock(name);
-    eventually(&format!("{length} in the queue"), async || {
+    eventually_so(&format!("{length} in the queue"), async || {
         lock.inspect().await.expect("reads").waiters.len() == length
     })
     .await;

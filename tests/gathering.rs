@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, TryStreamExt};
 use leaselock::{
-    Arrival, Barrier, Break, Error, ErrorKind, Latch, LockState, Passed, Runtime, Store, Waited,
+    Arrival, Barrier, Break, Error, ErrorKind, Latch, LockState, Passed, Store, Waited,
 };
 use leaselock_test_support::clock::{ManualClock, breathe, eventually};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -319,13 +319,7 @@ impl World {
     }
 
     async fn process(&self, clock: &ManualClock) -> Store {
-        Store::from_object_store(self.0.as_store())
-            .check_preconditions(false)
-            .clock(Arc::new(clock.clone()))
-            .runtime(Runtime::Current)
-            .open()
-            .await
-            .expect("opens")
+        clock.process(self.0.as_store()).open().await.expect("opens")
     }
 }
 

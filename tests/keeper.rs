@@ -8,8 +8,7 @@ use futures::FutureExt;
 use leaselock::clock::{Clock, Moment};
 use leaselock::record::Record;
 use leaselock::{
-    Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Payload, Release,
-    Runtime, Store,
+    Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Payload, Release, Store,
 };
 use leaselock_test_support::clock::{ManualClock, breathe, eventually};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -34,10 +33,7 @@ impl World {
     }
 
     fn builder(&self) -> leaselock::StoreBuilder {
-        Store::from_object_store(self.objects.as_store())
-            .check_preconditions(false)
-            .runtime(Runtime::Current)
-            .clock(Arc::new(self.clock.clone()))
+        self.clock.process(self.objects.as_store())
     }
 
     async fn lock(&self) -> Lock {

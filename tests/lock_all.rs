@@ -11,7 +11,7 @@ use futures::future::join_all;
 use leaselock::record::Record;
 use leaselock::{
     AllGuard, Attempt, AttemptAll, Break, ErrorKind, LeasePhase, LockState, LossReason, Release,
-    Runtime, Store,
+    Store,
 };
 use leaselock_test_support::clock::{ManualClock, eventually};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -181,13 +181,7 @@ impl World {
     }
 
     async fn open(&self) -> Store {
-        Store::from_object_store(self.objects.as_store())
-            .check_preconditions(false)
-            .runtime(Runtime::Current)
-            .clock(Arc::new(self.clock.clone()))
-            .open()
-            .await
-            .expect("opens")
+        self.clock.process(self.objects.as_store()).open().await.expect("opens")
     }
 
     async fn pass(&self, time: Duration) {

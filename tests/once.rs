@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, TryStreamExt};
 use leaselock::{
-    Base64, Break, ErrorKind, LockState, LossReason, Once, Outcome, Release, Run, Runtime, Start,
-    Store,
+    Base64, Break, ErrorKind, LockState, LossReason, Once, Outcome, Release, Run, Start, Store,
 };
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -357,13 +356,7 @@ impl World {
     }
 
     async fn process(&self, clock: &ManualClock) -> Store {
-        Store::from_object_store(self.0.as_store())
-            .check_preconditions(false)
-            .clock(Arc::new(clock.clone()))
-            .runtime(Runtime::Current)
-            .open()
-            .await
-            .expect("opens")
+        clock.process(self.0.as_store()).open().await.expect("opens")
     }
 }
 

@@ -13,7 +13,7 @@ use leaselock::clock::Clock;
 use leaselock::record::Record;
 use leaselock::{
     Attempt, Break, ErrorKind, FencingToken, LockGuard, LockState, LossReason, Payload, Quorum,
-    QuorumLock, Release, Runtime, Store,
+    QuorumLock, Release, Store,
 };
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -72,13 +72,7 @@ impl World {
     }
 
     async fn stores(&self) -> Vec<Store> {
-        let open = |member: &Member| {
-            Store::from_object_store(member.objects.as_store())
-                .check_preconditions(false)
-                .runtime(Runtime::Current)
-                .clock(Arc::new(self.clock.clone()))
-                .open()
-        };
+        let open = |member: &Member| self.clock.process(member.objects.as_store()).open();
         let stores = join_all(self.members.iter().map(open)).await;
         stores.into_iter().map(|store| store.expect("opens")).collect()
     }

@@ -13,7 +13,7 @@ use leaselock::{
     ErrorKind, Lock, LockGuard, LockState, LossReason, Payload, Release, Runtime, Store,
     StoreBuilder,
 };
-use leaselock_test_support::clock::eventually;
+use leaselock_test_support::clock::{eventually, eventually_so};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -137,13 +137,7 @@ async fn a_ticket_is_taken_back_however_long_that_takes() {
         let lock = session.lock("x").fair();
         async move { lock.acquire().await }
     });
-    let queue = async || other.lock("x").inspect().await.expect("reads").waiters.len();
-    let queued = async {
-        while queue().await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, queued).await.expect("is queued");
+    somebody_waits_for(&other.lock("x")).await;
     objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
     waiting.abort();
     // Longer than a lease would have lasted that nobody renews.
@@ -265,17 +259,19 @@ fn a_guard_that_is_dropped_while_its_session_is_closed_does_not_hold_that_up() {
     closer.expect("starts").join().expect("no panic");
 }
 
+async fn somebody_waits_for(lock: &Lock) {
+    eventually_so("somebody is queued", async || {
+        !lock.inspect().await.expect("reads").waiters.is_empty()
+    })
+    .await;
+}
+
 /// Waits for `lock` in its queue for longer than a second.
 async fn acquired_after_a_wait(store: &Store, lock: Lock) -> LockGuard {
     let plain = store.lock(lock.name());
     let first = plain.acquire().await.expect("acquires");
     let waiting = tokio::spawn(async move { lock.acquire().await.expect("acquires") });
-    let queued = async {
-        while plain.inspect().await.expect("reads").waiters.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, queued).await.expect("is queued");
+    somebody_waits_for(&plain).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(first.release().await.expect("hands over"), Release::Released);
     tokio::time::timeout(LONG, waiting).await.expect("in time").expect("no panic")
@@ -395,15 +391,7 @@ fn many_locks_are_given_up_outside_a_runtime() {
         }
     });
     drop(acquiring);
-    runtime.block_on(eventually_free(state));
+    let given_back = async || state().await == LockState::Free;
+    runtime.block_on(eventually_so("a is given back", given_back));
     assert!(held.is_held());
-}
-
-async fn eventually_free(state: impl AsyncFn() -> LockState) {
-    let freed = async {
-        while state().await != LockState::Free {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, freed).await.expect("is given back");
 }

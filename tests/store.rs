@@ -220,13 +220,8 @@ impl ObjectStore for Quirky {
 }
 
 async fn quirky(quirk: Quirk, clock: &ManualClock) -> Store {
-    Store::from_object_store(Arc::new(Quirky(InMemory::new(), quirk)))
-        .check_preconditions(false)
-        .clock(Arc::new(clock.clone()))
-        .runtime(Runtime::Current)
-        .open()
-        .await
-        .expect("opens")
+    let objects = Arc::new(Quirky(InMemory::new(), quirk));
+    clock.process(objects).open().await.expect("opens")
 }
 
 #[tokio::test]

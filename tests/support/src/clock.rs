@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use leaselock::clock::{Boot, Clock, Moment, Wall};
+use leaselock::{Runtime, Store, StoreBuilder};
+use object_store::ObjectStore;
 
 /// A [`Clock`] that stands still until a test moves it. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,14 @@ impl ManualClock {
         clock.state().boot = Duration::from_secs(3600);
         clock.state().wall = 1_795_000_000_000_000;
         clock
+    }
+
+    /// A process that lives by this clock, in the test's own runtime: what it opens `objects` with.
+    pub fn process(&self, objects: Arc<dyn ObjectStore>) -> StoreBuilder {
+        Store::from_object_store(objects)
+            .check_preconditions(false)
+            .runtime(Runtime::Current)
+            .clock(Arc::new(self.clone()))
     }
 
     /// Moves both clocks on and wakes who has slept long enough.
@@ -148,4 +158,19 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("not within 30 s: {what}");
+}
+
+/// The same of what has to be awaited to be known.
+///
+/// # Panics
+/// It never did.
+#[allow(clippy::disallowed_methods, reason = "waits in real time for other threads")]
+pub async fn eventually_so(what: &str, condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| panic!("not within 60 s: {what}"));
 }
