@@ -18,12 +18,12 @@ use crate::handle::ShutdownReport;
 use crate::hold::Hold;
 use crate::holder::HolderId;
 use crate::info::LockInfo;
-use crate::keeper::{Command, Release};
+use crate::keeper::{Command, Release, Rounds};
 use crate::memory::Memory;
 use crate::name;
 use crate::options::{DEFAULT_TTL, request_timeout};
 use crate::record::Kind;
-use crate::runtime::Runtime;
+use crate::runtime::Tasks;
 use crate::session::{self, Implied};
 use crate::store::LockStore;
 
@@ -40,7 +40,8 @@ pub(crate) struct Client {
     pub(crate) url: String,
     /// What tells the store from others in this process, where its URL does.
     pub(crate) place: Option<u64>,
-    runtime: Runtime,
+    runtime: Tasks,
+    pub(crate) rounds: Arc<Rounds>,
     /// In an order of their own: a simulation repeats a shutdown to the last request.
     guards: Mutex<BTreeMap<HolderId, Registered>>,
     closing: watch::Sender<bool>,
@@ -57,7 +58,7 @@ struct Registered {
 }
 
 impl Client {
-    pub(crate) fn new(store: LockStore, url: String, place: Option<u64>, runtime: Runtime) -> Self {
+    pub(crate) fn new(store: LockStore, url: String, place: Option<u64>, runtime: Tasks) -> Self {
         Self {
             store: Arc::new(store),
             memory: Arc::default(),
@@ -65,6 +66,7 @@ impl Client {
             url,
             place,
             runtime,
+            rounds: Arc::default(),
             guards: Mutex::default(),
             closing: watch::Sender::new(false),
             tasks: Arc::default(),
@@ -74,11 +76,6 @@ impl Client {
     /// Starts a task that [`Store::shutdown`] waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(self.counted(task));
-    }
-
-    /// Whether a task can be started from here.
-    pub(crate) fn can_spawn(&self) -> bool {
-        self.runtime.is_here()
     }
 
     /// Starts a task that writes nothing itself and has no store: no shutdown waits for it.
@@ -198,7 +195,8 @@ impl Client {
     pub(crate) async fn shutdown(self: Arc<Self>) -> ShutdownReport {
         self.closing.send_replace(true);
         let (send, report) = oneshot::channel();
-        self.runtime.spawn(Box::pin(async move {
+        let runtime = self.runtime.clone();
+        runtime.spawn(Box::pin(async move {
             let limit = SHUTDOWN_PATIENCE;
             let mut report = ShutdownReport::default();
             let done = self.give_everything_back(&mut report);
@@ -258,14 +256,9 @@ impl Client {
         // One may be about to be opened, by a write that hangs.
         tokio::join!(self.implied.let_go(), others);
         self.release_all(is_session, &mut ShutdownReport::default()).await;
-        // Guards that were lost keep their keepers until they are dropped; nothing of theirs is
-        // written any more, so only the others are waited for: those, too, whose guards were dropped
-        // before, and that are still giving their locks back.
-        let kept = |guard: &&Registered| matches!(guard.keeping, WeakKeeping::Keeper(_));
-        let is_lost = |guard: &&Registered| guard.hold.loss().is_some();
-        let lost = || self.guards().values().filter(kept).filter(is_lost).count();
+        // Those whose guards were dropped before are still giving their locks back.
         let mut tasks = self.tasks.subscribe();
-        let _ = tasks.wait_for(|running| *running <= lost()).await;
+        let _ = tasks.wait_for(|running| *running == 0).await;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fencing::{Fence, Objects};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
-use crate::keeper::{Command, Release, lost};
+use crate::keeper::{Command, Kept, Release, lost};
 use crate::protocol::once::Finish;
 use crate::record::Payload;
 use crate::session::Tenant;
@@ -39,26 +39,37 @@ pub struct LockGuard {
 /// Who writes for an acquisition.
 #[derive(Debug)]
 pub(crate) enum Keeping {
-    /// A task of its own.
-    Keeper(mpsc::UnboundedSender<Command>),
+    /// The keeper, for a lease of its own.
+    Keeper(Arc<Kept>),
     /// The task of the session under which it is held.
     Session(Arc<Tenant>),
+    /// The task that keeps a lease made of others.
+    Joint(mpsc::UnboundedSender<Command>),
 }
 
 /// The same, from where nothing is to be kept alive.
 #[derive(Debug)]
 pub(crate) enum WeakKeeping {
-    Keeper(mpsc::WeakUnboundedSender<Command>),
+    Keeper(Weak<Kept>),
     Session(Weak<Tenant>),
 }
 
 impl Keeping {
-    /// Needs no runtime here (hazard H15). A keeper that is gone drops the command, and with it the
-    /// sender of the answer.
+    /// Needs no runtime here (hazard H15). Where the keeper is gone the command is dropped, and with
+    /// it the sender of the answer.
     pub(crate) fn order(&self, command: Command) {
         match self {
-            Self::Keeper(keeper) => drop(keeper.send(command)),
+            Self::Keeper(kept) => kept.order(command),
             Self::Session(tenant) => tenant.order(command),
+            Self::Joint(task) => drop(task.send(command)),
+        }
+    }
+
+    /// As [`order`](Self::order), for a caller that waits: what can be done at once is done here.
+    fn order_here(&self, command: Command) {
+        match self {
+            Self::Keeper(kept) => kept.order_here(command),
+            _ => self.order(command),
         }
     }
 }
@@ -66,7 +77,7 @@ impl Keeping {
 impl WeakKeeping {
     pub(crate) fn upgrade(&self) -> Option<Keeping> {
         match self {
-            Self::Keeper(keeper) => keeper.upgrade().map(Keeping::Keeper),
+            Self::Keeper(kept) => kept.upgrade().map(Keeping::Keeper),
             Self::Session(tenant) => tenant.upgrade().map(Keeping::Session),
         }
     }
@@ -176,7 +187,7 @@ impl LockGuard {
         payload: Option<Box<Payload>>,
     ) -> oneshot::Receiver<Result<()>> {
         let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Renew { payload, done });
+        self.keeping.order_here(Command::Renew { payload, done });
         answer
     }
 
@@ -220,14 +231,14 @@ impl LockGuard {
             return Ok(Release::AlreadyLost(reason));
         }
         let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Release { done: Some(done) });
+        self.keeping.order_here(Command::Release { done: Some(done) });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))
     }
 
     /// Turns a writer's guard into a reader's.
     pub(crate) async fn downgrade(&self) -> Result<()> {
         let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Downgrade { done });
+        self.keeping.order_here(Command::Downgrade { done });
         match answer.await {
             Ok(result) => result,
             Err(_) => Err(lost(&self.hold.loss().unwrap_or(LossReason::KeeperStopped))),
@@ -243,7 +254,7 @@ impl LockGuard {
             return Err(shut_down());
         }
         let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Finish { finish: Box::new(finish), done });
+        self.keeping.order_here(Command::Finish { finish: Box::new(finish), done });
         answer.await.unwrap_or_else(|_| {
             let message = "the task that records the result of the work has ended early";
             Err(Error::new(ErrorKind::Unconfirmed, message))

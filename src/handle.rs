@@ -268,7 +268,7 @@ impl StoreBuilder {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn open(self) -> Result<Store> {
-        self.runtime.start()?;
+        let tasks = self.runtime.start()?;
         let rng: Arc<dyn Randomness> = match self.seed {
             Some(seed) => Arc::new(SeededRandomness::new(seed)),
             None => Arc::new(SystemRandomness),
@@ -288,6 +288,6 @@ impl StoreBuilder {
             Place::Url(url) => open::url(&url, opening)?,
             Place::Objects(objects) => open::object_store(objects, opening)?,
         };
-        Ok(Store { client: Arc::new(Client::new(store, url, place, self.runtime)) })
+        Ok(Store { client: Arc::new(Client::new(store, url, place, tasks)) })
     }
 }

@@ -92,7 +92,7 @@ impl Whole {
             joins,
         };
         client.spawn_apart(joint.run());
-        (LockGuard::new(hold, Keeping::Keeper(sender)), joining)
+        (LockGuard::new(hold, Keeping::Joint(sender)), joining)
     }
 }
 

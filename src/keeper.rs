@@ -1,24 +1,28 @@
-//! The keeper: one task per acquisition. It renews the lease in time, notices when it is lost, and
-//! gives it back.
+//! The keeper: renews leases in time, notices when they are lost, and gives them back. One task goes its
+//! [`Rounds`] of all leases of a store; what is written is a matter of each lease's own.
 //!
-//! **Invariant.** The keeper is the only one that writes for its acquisition: see [`Entry`].
+//! **Invariant.** Whoever writes for an acquisition has its entry to itself meanwhile: see [`Entry`].
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, oneshot};
+use tracing::Instrument;
 
-use crate::client::Registration;
+use crate::client::{Client, Registration};
 use crate::clock::Boot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::hold::LossReason;
+use crate::hold::{Hold, LossReason};
 use crate::protocol::once::Finish;
 use crate::record::Payload;
 use crate::wait::{Backoff, RETRYING};
 
 mod entry;
+mod rounds;
 
 pub(crate) use entry::Entry;
+pub(crate) use rounds::Rounds;
 use entry::{End, Last};
 
 /// How a release ended.
@@ -53,59 +57,127 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    pub(crate) entry: Entry,
+/// One acquisition under a lease of its own.
+pub(crate) struct Kept {
+    client: Arc<Client>,
+    hold: Arc<Hold>,
     /// Between a renewal's answer and the next renewal, before jitter; `None` when the user renews.
-    pub(crate) renew_every: Option<Duration>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    /// Lives as long as the keeper.
-    pub(crate) _registration: Registration,
+    renew_every: Option<Duration>,
+    /// Its place in the rounds.
+    number: u64,
+    /// One write at a time (hazard H12).
+    work: Mutex<Work>,
+    /// Lives as long as the guard, or what it has asked for.
+    _registration: Registration,
 }
 
-impl Keeper {
-    /// Keeps the lease until the guard is gone. What is under way is boxed: a keeper rests most of
-    /// its life, and there may be thousands.
-    pub(crate) async fn run(mut self) {
-        let clock = Arc::clone(self.entry.store.clock());
-        let mut backoff = Backoff::new(RETRYING, Arc::clone(self.entry.store.rng()));
-        let mut renew_at = self.next_renewal();
-        loop {
-            let look = self.entry.next_look();
-            let wake = renew_at.map_or(look, |at| look.min(at));
-            tokio::select! {
-                biased;
-                command = self.commands.recv() => match command {
-                    Some(command) => match Box::pin(self.entry.obey(command)).await {
-                        Obeyed::Renewed => renew_at = self.next_renewal(),
-                        Obeyed::Stands => {}
-                        Obeyed::Ended { .. } => return,
-                    },
-                    None => return,
-                },
-                () = clock.sleep_until(wake), if self.entry.hold.is_live() => {
-                    self.entry.hold.settle();
-                    let due = renew_at.is_some_and(|at| clock.now().boot >= at);
-                    if due && self.entry.hold.is_live() {
-                        renew_at = match Box::pin(self.entry.renew(None)).await {
-                            Ok(()) => {
-                                backoff.reset();
-                                self.next_renewal()
-                            }
-                            Err(_) => Some(clock.now().boot.plus(backoff.next())),
-                        };
-                    }
-                }
-            }
+/// What only who writes needs.
+struct Work {
+    entry: Entry,
+    /// When the next renewal is due.
+    renew_at: Option<Boot>,
+    /// Between renewals that fail.
+    backoff: Backoff,
+}
+
+impl Kept {
+    /// Keeps the lease of `entry` from now on, until nobody has what comes back any more.
+    pub(crate) fn begin(
+        client: &Arc<Client>,
+        entry: Entry,
+        renew_every: Option<Duration>,
+        register: impl FnOnce(&Weak<Self>) -> Registration,
+    ) -> Arc<Self> {
+        let hold = Arc::clone(&entry.hold);
+        let backoff = Backoff::new(RETRYING, Arc::clone(client.store.rng()));
+        let kept = Arc::new_cyclic(|kept| Self {
+            client: Arc::clone(client),
+            hold,
+            renew_every,
+            number: client.rounds.number(),
+            work: Mutex::new(Work { entry, renew_at: None, backoff }),
+            _registration: register(kept),
+        });
+        let renew_at = kept.next_renewal();
+        if let Ok(mut work) = kept.work.try_lock() {
+            work.renew_at = renew_at;
         }
+        kept.plan(renew_at);
+        kept
+    }
+
+    /// Does what a guard asks for, as far as it gets without waiting on the caller's thread.
+    pub(crate) fn order_here(self: &Arc<Self>, command: Command) {
+        self.client.start_here(Arc::clone(self).obey(command).instrument(self.span()));
+    }
+
+    /// The same, from where nothing may be done but to start it.
+    pub(crate) fn order(self: &Arc<Self>, command: Command) {
+        self.client.spawn(Arc::clone(self).obey(command).instrument(self.span()));
+    }
+
+    fn span(&self) -> tracing::Span {
+        tracing::info_span!("lease", lock = %self.hold.name, token = %self.hold.token)
+    }
+
+    async fn obey(self: Arc<Self>, command: Command) {
+        let mut work = self.work.lock().await;
+        match work.entry.obey(command).await {
+            Obeyed::Renewed => {
+                work.renew_at = self.next_renewal();
+                self.plan(work.renew_at);
+            }
+            Obeyed::Stands => {}
+            Obeyed::Ended { .. } => self.client.rounds.remove(self.number),
+        }
+    }
+
+    /// Renews if that still is due.
+    fn renew(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        let span = self.span();
+        self.renew_if_due().instrument(span)
+    }
+
+    async fn renew_if_due(self: Arc<Self>) {
+        let mut work = self.work.lock().await;
+        let now = self.client.store.clock().now().boot;
+        if self.hold.is_live() && work.renew_at.is_some_and(|at| now >= at) {
+            work.renew_at = match work.entry.renew(None).await {
+                Ok(()) => {
+                    work.backoff.reset();
+                    self.next_renewal()
+                }
+                Err(_) => Some(self.client.store.clock().now().boot.plus(work.backoff.next())),
+            };
+        }
+        self.plan(work.renew_at);
     }
 
     /// When the next renewal is due: the interval after the last was sent, give or take a tenth, so
     /// that the keepers of many locks do not march in step.
     fn next_renewal(&self) -> Option<Boot> {
         let every = self.renew_every?;
-        let jitter = self.entry.store.rng().up_to(every / 5);
-        Some(self.entry.hold.renewed_at().plus(every / 10 * 9).plus(jitter))
+        let jitter = self.client.store.rng().up_to(every / 5);
+        Some(self.hold.renewed_at().plus(every / 10 * 9).plus(jitter))
+    }
+
+    /// Has the rounds come by when the next renewal is due.
+    fn plan(self: &Arc<Self>, renew_at: Option<Boot>) {
+        self.client.rounds.plan(self, renew_at);
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("hold", &self.hold).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.client.rounds.remove(self.number);
+        // A lease must not seem to be kept when nobody does.
+        self.hold.end(LossReason::KeeperStopped);
     }
 }
 
@@ -195,11 +267,4 @@ impl Entry {
 
 pub(crate) fn lost(reason: &LossReason) -> Error {
     Error::new(ErrorKind::Lost, format!("the lease is lost: {reason}"))
-}
-
-/// A lease must not seem to be kept by a keeper that is gone, even if it never ran.
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.entry.hold.end(LossReason::KeeperStopped);
-    }
 }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Waker};
 
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -15,8 +16,8 @@ pub enum Runtime {
     /// A program that blocks all of its own threads still keeps its leases (hazard H21).
     #[default]
     Dedicated,
-    /// In the tokio runtime that calls. One thread hop cheaper; but a program that blocks that
-    /// runtime for longer than a lease loses the lease.
+    /// In the tokio runtime in which the store is opened. One thread hop cheaper; but a program that
+    /// blocks that runtime for longer than a lease loses the lease.
     Current,
 }
 
@@ -24,41 +25,36 @@ impl Runtime {
     /// Starts what has to be started.
     ///
     /// # Errors
-    /// [`Internal`](ErrorKind::Internal) when the system refuses the thread.
-    pub(crate) fn start(self) -> Result<()> {
+    /// [`Internal`](ErrorKind::Internal) when the system refuses the thread,
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions) outside a tokio runtime where one is needed.
+    pub(crate) fn start(self) -> Result<Tasks> {
         match self {
-            Self::Dedicated => dedicated().map(drop),
-            Self::Current => tokio::runtime::Handle::try_current().map(drop).map_err(|error| {
+            Self::Dedicated => dedicated(),
+            Self::Current => Handle::try_current().map_err(|error| {
                 Error::new(ErrorKind::InvalidOptions, "Runtime::Current needs a tokio runtime")
                     .caused_by(error)
             }),
         }
+        .map(Tasks)
     }
+}
 
-    /// Whether a task can be started from here.
-    pub(crate) fn is_here(self) -> bool {
-        self == Self::Dedicated || tokio::runtime::Handle::try_current().is_ok()
-    }
+/// Where the tasks of one store run. A task is started from anywhere, in and outside runtimes (hazard
+/// H15); once the runtime is gone it is dropped at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks(Handle);
 
+impl Tasks {
     /// Starts a task that nobody can drop.
-    pub(crate) fn spawn(self, task: BoxFuture<'static, ()>) {
-        match self {
-            Self::Dedicated => match dedicated() {
-                Ok(runtime) => drop(runtime.spawn(task)),
-                Err(error) => tracing::error!(%error, "no runtime for a task of leaselock"),
-            },
-            Self::Current => drop(tokio::spawn(task)),
-        }
+    pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
+        drop(self.0.spawn(task));
     }
 
     /// Starts a task whose caller waits for it: as far as it gets without waiting it runs here and
     /// now, which saves waking another thread. Its timers and connections belong to its runtime all
     /// the same.
-    pub(crate) fn start_here(self, mut task: BoxFuture<'static, ()>) {
-        let _inside = match self {
-            Self::Dedicated => dedicated().ok().map(tokio::runtime::Runtime::enter),
-            Self::Current => None,
-        };
+    pub(crate) fn start_here(&self, mut task: BoxFuture<'static, ()>) {
+        let _inside = self.0.enter();
         // The runtime polls it again with a waker of its own.
         let begun = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if begun.is_pending() {
@@ -70,7 +66,7 @@ impl Runtime {
 /// Threads for blocking file operations; they end after ten idle seconds.
 const BLOCKING_THREADS: usize = 32;
 
-fn dedicated() -> Result<&'static tokio::runtime::Runtime> {
+fn dedicated() -> Result<Handle> {
     static DEDICATED: OnceLock<Result<tokio::runtime::Runtime, String>> = OnceLock::new();
     DEDICATED
         .get_or_init(|| {
@@ -83,6 +79,7 @@ fn dedicated() -> Result<&'static tokio::runtime::Runtime> {
                 .map_err(|error| error.to_string())
         })
         .as_ref()
+        .map(|runtime| runtime.handle().clone())
         .map_err(|error| {
             Error::new(ErrorKind::Internal, "leaselock's own thread could not be started")
                 .caused_by(error.clone())

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use tokio::sync::mpsc;
-use tracing::Instrument;
 
 use super::{Contender, shut_down};
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::guard::{Keeping, LockGuard, WeakKeeping};
 use crate::hold::Hold;
-use crate::keeper::{Entry, Keeper};
+use crate::keeper::{Entry, Kept};
 use crate::protocol::lock::Own;
 use crate::record::{Kind, Record};
 use crate::session::{OpenSession, Place, Tenant};
@@ -48,11 +46,10 @@ impl Contender {
     /// Held under a lease of its own, which a keeper renews.
     fn keep(&self, hold: Hold, own: Own, record: Record, version: Version) -> LockGuard {
         let hold = Arc::new(hold);
-        let (sender, commands) = mpsc::unbounded_channel();
-        let weak = WeakKeeping::Keeper(sender.downgrade());
+        let client = self.client();
         let entry = Entry {
-            store: Arc::clone(&self.client().store),
-            memory: Arc::clone(&self.client().memory),
+            store: Arc::clone(&client.store),
+            memory: Arc::clone(&client.memory),
             key: self.key.clone(),
             hold: Arc::clone(&hold),
             request_timeout: self.terms.request_timeout,
@@ -61,15 +58,11 @@ impl Contender {
             version,
             own,
         };
-        let keeper = Keeper {
-            entry,
-            renew_every: self.terms.renew_every,
-            commands,
-            _registration: self.client().register(self.target.kind, Arc::clone(&hold), weak),
-        };
-        let span = tracing::info_span!("lease", lock = %self.target.name, token = %hold.token);
-        self.client().spawn(keeper.run().instrument(span));
-        LockGuard::new(hold, Keeping::Keeper(sender))
+        let kept = Kept::begin(client, entry, self.terms.renew_every, |kept| {
+            let weak = WeakKeeping::Keeper(kept.clone());
+            client.register(self.target.kind, Arc::clone(&hold), weak)
+        });
+        LockGuard::new(hold, Keeping::Keeper(kept))
     }
 
     /// Held under the lease of a session.

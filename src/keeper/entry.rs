@@ -69,7 +69,7 @@ pub(super) enum Last {
 
 impl Entry {
     /// Renews because the user asked for it: one that is due by itself has a single attempt, as the
-    /// keeper's loop comes back to it and listens to its guard in between.
+    /// keeper comes back to it and its guard has a say in between.
     pub(super) async fn renew_now(&mut self, payload: Option<&Payload>) -> Result<()> {
         let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store.rng()));
         for _ in 1..COMMANDED {
