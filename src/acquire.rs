@@ -40,7 +40,7 @@ mod view;
 
 pub(crate) use outage::Outage;
 pub(crate) use start::token_start;
-pub(crate) use target::{Target, Under};
+pub(crate) use target::{Sharing, Target, Under};
 use view::{View, moved_on};
 
 /// How long to try.
@@ -231,6 +231,9 @@ impl Contender {
     }
 
     async fn contend(&mut self, started: Moment) -> Result<Contended> {
+        if let Some(begin) = self.target.sharing.and_then(|sharing| sharing.not_before) {
+            self.unless_given_up(self.clock().sleep_until(begin)).await?;
+        }
         let mut polling = Backoff::new(POLLING, Arc::clone(self.store().rng()));
         let mut contention = Contention::new(Arc::clone(self.store().rng()));
         let mut view = match self.remembered() {
@@ -353,6 +356,7 @@ impl Contender {
             payload: self.terms.payload.clone(),
             nonce: self.store().nonce(),
             above,
+            reserve: self.target.sharing.map_or(0, |sharing| sharing.reserve),
         };
         (decide(view.found.as_deref(), &evidence, &intent), now)
     }

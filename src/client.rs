@@ -19,6 +19,7 @@ use crate::hold::Hold;
 use crate::holder::HolderId;
 use crate::info::LockInfo;
 use crate::keeper::{Command, Release, Rounds};
+use crate::local::Local;
 use crate::memory::Memory;
 use crate::name;
 use crate::options::{DEFAULT_TTL, request_timeout};
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) memory: Arc<Memory>,
     /// The sessions that permits and tickets needed.
     pub(crate) implied: Implied,
+    /// Who waits in this process for what somebody in it has.
+    pub(crate) local: Local,
     pub(crate) url: String,
     /// What tells the store from others in this process, where its URL does.
     pub(crate) place: Option<u64>,
@@ -63,6 +66,7 @@ impl Client {
             store: Arc::new(store),
             memory: Arc::default(),
             implied: Implied::default(),
+            local: Local::default(),
             url,
             place,
             runtime,
@@ -194,6 +198,7 @@ impl Client {
 
     pub(crate) async fn shutdown(self: Arc<Self>) -> ShutdownReport {
         self.closing.send_replace(true);
+        self.local.close();
         let (send, report) = oneshot::channel();
         let runtime = self.runtime.clone();
         runtime.spawn(Box::pin(async move {
@@ -232,7 +237,7 @@ impl Client {
             if hold.begin_release().is_ok() {
                 let (done, answer) = oneshot::channel();
                 if let Some(keeping) = keeping {
-                    keeping.order(Command::Release { done: Some(done) });
+                    keeping.order(Command::Release { done: Some(done), after: None });
                 }
                 answers.push(((kind == Kind::Session).then(|| hold.name.clone()), answer));
             }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 
+use crate::runtime::with_timers;
 pub use crate::time::{Boot, Moment, Wall};
 
 /// The clocks of one process, injected so that tests and simulations can move them.
@@ -55,7 +56,8 @@ impl Clock for SystemClock {
                 if left.is_zero() {
                     return;
                 }
-                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+                // Who waits for a lease may do so on any executor.
+                with_timers(|| tokio::time::sleep(left.min(LONGEST_NAP))).await;
             }
         })
     }

@@ -11,6 +11,7 @@ use crate::fencing::{Fence, Objects};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
 use crate::keeper::{Command, Kept, Release, lost};
+use crate::local::Seat;
 use crate::protocol::once::Finish;
 use crate::record::Payload;
 use crate::session::Tenant;
@@ -43,6 +44,8 @@ pub(crate) enum Keeping {
     Keeper(Arc<Kept>),
     /// The task of the session under which it is held.
     Session(Arc<Tenant>),
+    /// The lease by which others in this process hold before and after.
+    Seat(Arc<Seat>),
     /// The task that keeps a lease made of others.
     Joint(mpsc::UnboundedSender<Command>),
 }
@@ -52,6 +55,7 @@ pub(crate) enum Keeping {
 pub(crate) enum WeakKeeping {
     Keeper(Weak<Kept>),
     Session(Weak<Tenant>),
+    Seat(Weak<Seat>),
 }
 
 impl Keeping {
@@ -61,6 +65,7 @@ impl Keeping {
         match self {
             Self::Keeper(kept) => kept.order(command),
             Self::Session(tenant) => tenant.order(command),
+            Self::Seat(seat) => seat.order(command, false),
             Self::Joint(task) => drop(task.send(command)),
         }
     }
@@ -69,6 +74,7 @@ impl Keeping {
     fn order_here(&self, command: Command) {
         match self {
             Self::Keeper(kept) => kept.order_here(command),
+            Self::Seat(seat) => seat.order(command, true),
             _ => self.order(command),
         }
     }
@@ -79,6 +85,7 @@ impl WeakKeeping {
         match self {
             Self::Keeper(kept) => kept.upgrade().map(Keeping::Keeper),
             Self::Session(tenant) => tenant.upgrade().map(Keeping::Session),
+            Self::Seat(seat) => seat.upgrade().map(Keeping::Seat),
         }
     }
 }
@@ -90,6 +97,18 @@ impl LockGuard {
 
     pub(crate) fn hold(&self) -> &Arc<Hold> {
         &self.hold
+    }
+
+    pub(crate) fn keeping(&self) -> &Keeping {
+        &self.keeping
+    }
+
+    /// What keeps it, if it is a lease of its own.
+    pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
+        match &self.keeping {
+            Keeping::Keeper(kept) => Some(kept),
+            _ => None,
+        }
     }
 
     /// The lock's name.
@@ -231,7 +250,7 @@ impl LockGuard {
             return Ok(Release::AlreadyLost(reason));
         }
         let (done, answer) = oneshot::channel();
-        self.keeping.order_here(Command::Release { done: Some(done) });
+        self.keeping.order_here(Command::Release { done: Some(done), after: None });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))
     }
 
@@ -265,7 +284,7 @@ impl LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         if self.hold.is_live() && self.hold.begin_release().is_ok() {
-            self.keeping.order(Command::Release { done: None });
+            self.keeping.order(Command::Release { done: None, after: None });
         }
     }
 }

@@ -180,7 +180,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// One acquisition.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) id: HolderId,
     pub(crate) token: FencingToken,
     clock: Arc<dyn Clock>,
@@ -191,9 +191,21 @@ pub(crate) struct Hold {
     acquired: Moment,
     /// Under whose lease it is held, if not under one of its own.
     session: Option<Arc<Hold>>,
+    told: Told,
     state: Watched<State>,
     /// What it consists of, if it is made of other leases.
     parts: Option<Box<Parts>>,
+}
+
+/// What of it is logged and counted. A lease that is handed on inside the process and those who hold by
+/// it are told once between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    All,
+    /// What becomes of the lease, but not that somebody holds.
+    Lease,
+    /// That somebody holds, but not what becomes of the lease.
+    Holding,
 }
 
 #[derive(Clone, Debug)]
@@ -224,7 +236,7 @@ impl Hold {
             trouble: None,
         };
         Self {
-            name,
+            name: name.into(),
             id,
             token,
             clock,
@@ -234,9 +246,15 @@ impl Hold {
             progress_within: terms.progress_within,
             acquired: sent,
             session: None,
+            told: Told::All,
             state: Watched::new(state),
             parts: None,
         }
+    }
+
+    /// The same, to be [handed on](Self::handed_on).
+    pub(crate) fn shared(self) -> Self {
+        Self { told: Told::Lease, ..self }
     }
 
     /// The same, held under the lease of a session, from now on: the write that made it the holder may
@@ -244,6 +262,28 @@ impl Hold {
     pub(crate) fn under(self, session: Arc<Self>) -> Self {
         let acquired = self.clock.now();
         Self { session: Some(session), acquired, ..self }
+    }
+
+    /// The same lease as another acquisition holds by it, after the one that took it.
+    pub(crate) fn handed_on(lease: &Arc<Self>, id: HolderId, token: FencingToken) -> Self {
+        let now = lease.clock.now();
+        let phase = LeasePhase::Held;
+        let state = State { phase, renewals: 0, sent: now, touched: now, trouble: None };
+        Self {
+            name: Arc::clone(&lease.name),
+            id,
+            token,
+            clock: Arc::clone(&lease.clock),
+            ttl: lease.ttl,
+            at_risk_after: lease.at_risk_after,
+            max_hold: None,
+            progress_within: None,
+            acquired: now,
+            session: Some(Arc::clone(lease)),
+            told: Told::Holding,
+            state: Watched::new(state),
+            parts: None,
+        }
     }
 
     pub(crate) fn is_under(&self, session: &Arc<Self>) -> bool {
@@ -320,7 +360,7 @@ impl Hold {
             }
             let phase = self.by_risk(state, now);
             let changed = state.phase != phase;
-            if changed && phase == LeasePhase::AtRisk {
+            if changed && phase == LeasePhase::AtRisk && self.told != Told::Holding {
                 tracing::warn!(lock = %self.name, "the lease is at risk: no renewal was acknowledged");
                 telemetry::at_risk();
             }
@@ -423,10 +463,18 @@ impl Hold {
     }
 
     fn lose(&self, state: &mut State, reason: LossReason, now: Moment) {
-        tracing::warn!(lock = %self.name, token = %self.token, %reason, "the lease is lost");
-        telemetry::lost(reason.word());
-        telemetry::held(now.since(self.acquired));
+        if self.told != Told::Holding {
+            tracing::warn!(lock = %self.name, token = %self.token, %reason, "the lease is lost");
+            telemetry::lost(reason.word());
+        }
+        self.held_until(now);
         state.phase = LeasePhase::Lost(reason);
+    }
+
+    fn held_until(&self, now: Moment) {
+        if self.told != Told::Lease {
+            telemetry::held(now.since(self.acquired));
+        }
     }
 
     /// The guard lets go, before anything is written: from here on nobody may trust it.
@@ -436,7 +484,7 @@ impl Hold {
         self.state.modify(|state| {
             let live = state.is_live();
             if live {
-                telemetry::held(now.since(self.acquired));
+                self.held_until(now);
                 state.phase = LeasePhase::Released;
             }
             live
@@ -529,9 +577,10 @@ impl Hold {
             self.state.changed_since(seen.own).await;
             return *seen = self.seen();
         };
-        // No keeper looks at the clocks for it, so its watchers do.
+        // No keeper looks at the clocks for a limit of its own, so its watchers do.
         loop {
             let watched = self.is_live();
+            let limited = watched && self.is_limited();
             let wake = self.clock.now().boot.plus(LOOK).min(self.next_event());
             tokio::select! {
                 biased;
@@ -544,7 +593,7 @@ impl Hold {
                         return *seen = self.seen();
                     }
                 }
-                () = self.clock.sleep_until(wake), if watched => self.settle(),
+                () = self.clock.sleep_until(wake), if limited => self.settle(),
             }
         }
     }

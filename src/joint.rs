@@ -137,7 +137,7 @@ impl Joint {
                             let _ = done.send(result);
                         }));
                     }
-                    Some(Command::Release { done }) => {
+                    Some(Command::Release { done, .. }) => {
                         let result = self.release().await;
                         if let Err(error) = &result {
                             tracing::warn!(lock = %self.hold.name, %error, "the release failed");
@@ -151,6 +151,8 @@ impl Joint {
                         let message = "work that is run once has a single lease";
                         let _ = done.send(Err(Error::new(ErrorKind::Internal, message)));
                     }
+                    // Nothing that is handed on is made of others.
+                    Some(Command::Reserve { .. }) => {}
                     Some(Command::Downgrade { done }) => {
                         let message = "only a lock for readers and writers can be downgraded";
                         let _ = done.send(Err(Error::new(ErrorKind::Internal, message)));
@@ -220,7 +222,7 @@ impl Joint {
     async fn wind_up(mut self) {
         let result = self.release().await;
         tracing::debug!(lock = %self.hold.name, ?result, "gave back what was left");
-        if let Ok(Command::Release { done: Some(done) }) = self.commands.try_recv() {
+        if let Ok(Command::Release { done: Some(done), .. }) = self.commands.try_recv() {
             let _ = done.send(result);
         }
     }

@@ -14,16 +14,18 @@ use crate::client::{Client, Registration};
 use crate::clock::Boot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
+use crate::protocol::lock::Renewal;
 use crate::protocol::once::Finish;
-use crate::record::Payload;
+use crate::record::{Payload, Record};
+use crate::token::FencingToken;
 use crate::wait::{Backoff, RETRYING};
 
 mod entry;
 mod rounds;
 
 pub(crate) use entry::Entry;
-pub(crate) use rounds::Rounds;
 use entry::{End, Last};
+pub(crate) use rounds::Rounds;
 
 /// How a release ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,13 @@ pub(crate) enum Command {
     },
     Release {
         done: Option<oneshot::Sender<Result<Release>>>,
+        /// Dropped when that is done.
+        after: Option<After>,
+    },
+    /// Reserves so many tokens more, with a renewal.
+    Reserve {
+        more: u64,
+        done: Reserving,
     },
     /// Records what the work has come to, in the place of the holder.
     Finish {
@@ -57,18 +66,79 @@ pub(crate) enum Command {
     },
 }
 
+/// Whatever is to be dropped when a release is done.
+pub(crate) struct After(#[allow(dead_code, reason = "is there to be dropped")] Box<dyn Send>);
+
+impl After {
+    pub(crate) fn new(what: impl Send + 'static) -> Self {
+        Self(Box::new(what))
+    }
+}
+
+impl fmt::Debug for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("After")
+    }
+}
+
+/// Tokens that an acknowledged write has reserved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved {
+    /// Where the record's counter stands.
+    pub(crate) up_to: FencingToken,
+    /// Whether others wait in the queue.
+    pub(crate) contested: bool,
+}
+
+impl Reserved {
+    fn by(record: &Record) -> Self {
+        Self { up_to: record.token, contested: !record.waiters.is_empty() }
+    }
+}
+
+/// Hears what was reserved; nothing, if that failed or was never tried.
+pub(crate) struct Reserving(Option<Box<dyn FnOnce(Option<Reserved>) + Send>>);
+
+impl Reserving {
+    pub(crate) fn new(done: impl FnOnce(Option<Reserved>) + Send + 'static) -> Self {
+        Self(Some(Box::new(done)))
+    }
+
+    fn has(mut self, reserved: Option<Reserved>) {
+        if let Some(done) = self.0.take() {
+            done(reserved);
+        }
+    }
+}
+
+impl Drop for Reserving {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(None);
+        }
+    }
+}
+
+impl fmt::Debug for Reserving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reserving")
+    }
+}
+
 /// One acquisition under a lease of its own.
 pub(crate) struct Kept {
     client: Arc<Client>,
     hold: Arc<Hold>,
     /// Between a renewal's answer and the next renewal, before jitter; `None` when the user renews.
     renew_every: Option<Duration>,
+    /// By the write that acquired it.
+    reserved: Reserved,
     /// Its place in the rounds.
     number: u64,
     /// One write at a time (hazard H12).
     work: Mutex<Work>,
     /// Lives as long as the guard, or what it has asked for.
-    _registration: Registration,
+    _registration: Option<Registration>,
 }
 
 /// What only who writes needs.
@@ -86,14 +156,16 @@ impl Kept {
         client: &Arc<Client>,
         entry: Entry,
         renew_every: Option<Duration>,
-        register: impl FnOnce(&Weak<Self>) -> Registration,
+        register: impl FnOnce(&Weak<Self>) -> Option<Registration>,
     ) -> Arc<Self> {
         let hold = Arc::clone(&entry.hold);
+        let reserved = Reserved::by(&entry.record);
         let backoff = Backoff::new(RETRYING, Arc::clone(client.store.rng()));
         let kept = Arc::new_cyclic(|kept| Self {
             client: Arc::clone(client),
             hold,
             renew_every,
+            reserved,
             number: client.rounds.number(),
             work: Mutex::new(Work { entry, renew_at: None, backoff }),
             _registration: register(kept),
@@ -104,6 +176,11 @@ impl Kept {
         }
         kept.plan(renew_at);
         kept
+    }
+
+    /// The tokens that were reserved when it was acquired.
+    pub(crate) fn reserved(&self) -> Reserved {
+        self.reserved
     }
 
     /// Does what a guard asks for, as far as it gets without waiting on the caller's thread.
@@ -142,7 +219,7 @@ impl Kept {
         let mut work = self.work.lock().await;
         let now = self.client.store.clock().now().boot;
         if self.hold.is_live() && work.renew_at.is_some_and(|at| now >= at) {
-            work.renew_at = match work.entry.renew(None).await {
+            work.renew_at = match work.entry.renew(Renewal::default()).await {
                 Ok(()) => {
                     work.backoff.reset();
                     self.next_renewal()
@@ -206,12 +283,19 @@ impl Entry {
                 let _ = done.send(self.downgrade().await);
                 Obeyed::Stands
             }
-            Command::Release { done } => {
+            Command::Reserve { more, done } => {
+                let with = Renewal { reserve: more, ..Renewal::default() };
+                let result = self.renew(with).await;
+                done.has(result.is_ok().then(|| Reserved::by(&self.record)));
+                if result.is_ok() { Obeyed::Renewed } else { Obeyed::Stands }
+            }
+            Command::Release { done, after } => {
                 let result = self.release().await;
                 let off_record = matches!(result, Ok(Release::Released | Release::AlreadyLost(_)));
                 if let Some(done) = done {
                     let _ = done.send(result);
                 }
+                drop(after);
                 Obeyed::Ended { off_record }
             }
             Command::Finish { finish, done } => {

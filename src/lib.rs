@@ -101,6 +101,7 @@ mod info;
 mod joint;
 mod keeper;
 mod latch;
+mod local;
 mod lock;
 mod memory;
 mod name;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Limit, Target, Under, contend_for};
+use crate::acquire::{Limit, Target, Under};
 use crate::client::Client;
 #[cfg(doc)]
 use crate::error::ErrorKind;
@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::guard::LockGuard;
 use crate::info::LockInfo;
 use crate::keeper::{Release, lost};
+use crate::local;
 use crate::name;
 use crate::options::LockOptions;
 use crate::record::{Kind, Payload};
@@ -128,6 +129,14 @@ impl Lock {
         /// long as it lasts.
         store_clock(on: bool) { no_store_clock: !on }
 
+        /// Whether the lock goes from one holder in this process to the next without a request, as it does
+        /// unless turned off: to those who want it by handles of the same opened store and on the same
+        /// terms, in the order in which they came, each with a token of its own. After half a second, or
+        /// sooner when others wait in its queue, the lock is given back in between, so that other processes
+        /// get it. Who holds and then hands over shows on record only as the first of them. Never done with
+        /// a payload, a limit or a minimum of one holder's own, without a keeper, or in a queue or session.
+        local_handover(on: bool) { no_local_handover: !on }
+
         /// Also takes over when the holder's `expires_at` lies more than `max_skew` in the past by this
         /// machine's wall clock. **Safe only if no two wall clocks of contenders ever differ by more**,
         /// which is why it is off.
@@ -207,6 +216,6 @@ impl Lock {
     }
 
     async fn contend(&self, limit: Limit) -> Result<Attempt> {
-        contend_for(&self.target, &self.options, limit).await?.attempt()
+        local::contend(&self.target, &self.options, limit).await?.attempt()
     }
 }

@@ -62,6 +62,7 @@ pub(crate) struct LockOptions {
     pub(crate) payload: Option<Payload>,
     pub(crate) manual: bool,
     pub(crate) no_store_clock: bool,
+    pub(crate) no_local_handover: bool,
     pub(crate) max_skew: Option<Duration>,
 }
 

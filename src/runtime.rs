@@ -63,6 +63,13 @@ impl Tasks {
     }
 }
 
+/// Makes a timer where it will go off: in the runtime that is here, or else in the library's own.
+pub(crate) fn with_timers<T>(make: impl FnOnce() -> T) -> T {
+    let own = if Handle::try_current().is_ok() { None } else { dedicated().ok() };
+    let _inside = own.as_ref().map(Handle::enter);
+    make()
+}
+
 /// Threads for blocking file operations; they end after ten idle seconds.
 const BLOCKING_THREADS: usize = 32;
 

@@ -15,6 +15,11 @@ pub(crate) fn acquired(waited: Duration) {
     histogram!("leaselock_wait_seconds").record(waited);
 }
 
+/// A lock went from one holder in this process to the next.
+pub(crate) fn handed_over() {
+    counter!("leaselock_local_handovers_total").increment(1);
+}
+
 /// A call ended without the lock because somebody else holds it.
 pub(crate) fn busy() {
     counter!("leaselock_busy_total").increment(1);

@@ -37,7 +37,13 @@ impl FencingToken {
 
     /// The next larger token; stays at [`FencingToken::MAX`], which no lock reaches.
     pub(crate) const fn next(self) -> Self {
-        if self.0 < Self::MAX.0 { Self(self.0 + 1) } else { self }
+        self.plus(1)
+    }
+
+    /// The token so many further; at most [`FencingToken::MAX`].
+    pub(crate) const fn plus(self, many: u64) -> Self {
+        let sum = self.0.saturating_add(many);
+        if sum < Self::MAX.0 { Self(sum) } else { Self::MAX }
     }
 }
 

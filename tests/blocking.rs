@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leaselock::blocking::{self, Attempt, Campaign, LockGuard, Quorum, Start, Store, WriteAttempt};
-use leaselock::{Break, ErrorKind, LockState, Outcome, Payload, Release};
+use leaselock::{Break, ErrorKind, LockState, LossReason, Outcome, Payload, Release};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -66,6 +66,16 @@ fn a_lost_guard_says_so_when_it_is_checked() {
     assert_eq!(error.kind(), ErrorKind::Lost);
     assert!(error.to_string().contains(&reason.to_string()), "{error}");
     assert!(matches!(guard.release().expect("is answered"), Release::AlreadyLost(_)));
+}
+
+/// Nobody else looks at the clocks for it, and there is no runtime here to have a timer in.
+#[test]
+fn a_limit_of_ones_own_can_be_waited_for_without_a_runtime() {
+    let directory = Directory::new();
+    let session = directory.open().session().open().expect("opens");
+    let lock = session.lock("x").max_hold(Duration::from_millis(100));
+    let guard = lock.acquire().expect("acquires");
+    assert_eq!(blocking::wait(guard.lost()), LossReason::MaxHold);
 }
 
 #[test]

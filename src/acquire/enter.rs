@@ -27,7 +27,7 @@ impl Contender {
     ) -> Result<LockGuard> {
         let token = record.lease(self.id).map_or(record.token, |lease| lease.token);
         let name = &self.target.name;
-        self.client().memory.issued(&self.key, token);
+        self.client().memory.issued(&self.key, record.token);
         if self.target.kind != Kind::Session {
             telemetry::acquired(self.clock().now().since(started));
         }
@@ -37,6 +37,7 @@ impl Contender {
         let own = Own { id: self.id, renewals: 0, unresolved: false };
         let guard = match &self.session {
             Some(session) => self.lodge(session, hold, own, &record, version),
+            None if self.target.sharing.is_some() => self.keep(hold.shared(), own, record, version),
             None => self.keep(hold, own, record, version),
         };
         // A shutdown that began meanwhile may have missed this guard, which gives itself back.
@@ -59,8 +60,10 @@ impl Contender {
             own,
         };
         let kept = Kept::begin(client, entry, self.terms.renew_every, |kept| {
+            // Of a lease that is handed on, whoever holds by it is registered.
+            let own = self.target.sharing.is_none();
             let weak = WeakKeeping::Keeper(kept.clone());
-            client.register(self.target.kind, Arc::clone(&hold), weak)
+            own.then(|| client.register(self.target.kind, Arc::clone(&hold), weak))
         });
         LockGuard::new(hold, Keeping::Keeper(kept))
     }

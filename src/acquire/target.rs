@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::client::Client;
+use crate::clock::Boot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{LockOptions, Terms};
 use crate::protocol::queue::Want;
@@ -17,6 +18,17 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) want: Want,
     pub(crate) under: Under,
+    /// Whether the lease will be handed on inside the process.
+    pub(crate) sharing: Option<Sharing>,
+}
+
+/// For whom else a lease is acquired.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sharing {
+    /// How many tokens to reserve for others in this process.
+    pub(crate) reserve: u64,
+    /// When to begin: it may be other processes' turn.
+    pub(crate) not_before: Option<Boot>,
 }
 
 /// Under what lease it will be held.
@@ -32,7 +44,12 @@ pub(crate) enum Under {
 
 impl Target {
     pub(crate) fn alone(client: Arc<Client>, kind: Kind, name: String) -> Self {
-        Self { client, kind, name, want: Want::ALONE, under: Under::Itself }
+        Self { client, kind, name, want: Want::ALONE, under: Under::Itself, sharing: None }
+    }
+
+    /// The same, for others in this process too.
+    pub(crate) fn sharing(&self, sharing: Sharing) -> Self {
+        Self { sharing: Some(sharing), ..self.clone() }
     }
 
     /// The options, if they go together with each other and with the session.

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::holder::Nonce;
 use crate::memory::Memory;
-use crate::protocol::lock::{Gone, HolderDecision, Own, downgrade, release, renew};
+use crate::protocol::lock::{Gone, HolderDecision, Own, Renewal, downgrade, release, renew};
 use crate::protocol::once::{Finish, finish};
 use crate::record::{Lease, Payload, Record};
 use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
@@ -71,9 +71,10 @@ impl Entry {
     /// Renews because the user asked for it: one that is due by itself has a single attempt, as the
     /// keeper comes back to it and its guard has a say in between.
     pub(super) async fn renew_now(&mut self, payload: Option<&Payload>) -> Result<()> {
+        let with = Renewal { payload, ..Renewal::default() };
         let mut backoff = Backoff::new(RETRYING, Arc::clone(self.store.rng()));
         for _ in 1..COMMANDED {
-            match self.renew(payload).await {
+            match self.renew(with).await {
                 Err(error) if error.kind() == ErrorKind::Unavailable && self.hold.is_live() => {
                     let clock = self.store.clock();
                     let resume = clock.now().boot.plus(backoff.next());
@@ -82,12 +83,12 @@ impl Entry {
                 result => return result,
             }
         }
-        self.renew(payload).await
+        self.renew(with).await
     }
 
     /// Renews once.
-    pub(super) async fn renew(&mut self, payload: Option<&Payload>) -> Result<()> {
-        let result = self.try_renew(payload).await;
+    pub(super) async fn renew(&mut self, with: Renewal<'_>) -> Result<()> {
+        let result = self.try_renew(with).await;
         if let Err(error) = &result {
             tracing::debug!(lock = %self.hold.name, %error, "a renewal failed");
             self.hold.troubled(match error.kind() {
@@ -98,10 +99,10 @@ impl Entry {
         result
     }
 
-    async fn try_renew(&mut self, payload: Option<&Payload>) -> Result<()> {
+    async fn try_renew(&mut self, with: Renewal<'_>) -> Result<()> {
         // The lease counts from the decision, as its record tells: not from when it was sent.
         let decided =
-            self.rewrite(|found, own, nonce, now| renew(found, own, payload, nonce, now)).await?;
+            self.rewrite(|found, own, nonce, now| renew(found, own, with, nonce, now)).await?;
         if self.hold.extend(decided) {
             return Ok(());
         }
@@ -134,6 +135,7 @@ impl Entry {
                 Swap::Won { version } => {
                     self.own = self.own.having_written(record.lease(self.own.id));
                     (self.record, self.version) = (*record, version);
+                    self.memory.issued(&self.key, self.record.token);
                     return Ok(decided);
                 }
                 Swap::Conflict(read) => {

@@ -36,6 +36,8 @@ pub struct Acquire {
     /// has seen under the name, and on an absent record the upper bound of the store's time in
     /// microseconds, so that tokens go on rising after a record was deleted (hazard H9).
     pub above: FencingToken,
+    /// How many tokens to reserve beyond its own, for hand-overs inside the process.
+    pub reserve: u64,
 }
 
 /// What to do about it.
@@ -129,6 +131,7 @@ fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
     (lease.mode, lease.permits) = (intent.want.mode, intent.want.permits);
     lease.session = intent.want.session;
     record.holders.push(lease);
+    record.token = record.token.plus(intent.reserve);
     if intent.payload.is_some() {
         record.payload.clone_from(&intent.payload);
     }
@@ -189,13 +192,22 @@ impl Own {
     }
 }
 
+/// What a renewal does besides renewing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Renewal<'a> {
+    /// Sets the payload.
+    pub payload: Option<&'a Payload>,
+    /// Reserves so many tokens more, for hand-overs inside the process.
+    pub reserve: u64,
+}
+
 /// Decides on a renewal of a holder's own lease.
 ///
 /// Renewing never re-creates: an absent record is the caller's to report as lost (hazard H9).
 pub fn renew(
     found: &Record,
     own: Own,
-    payload: Option<&Payload>,
+    with: Renewal<'_>,
     nonce: Nonce,
     now: Wall,
 ) -> HolderDecision {
@@ -207,7 +219,8 @@ pub fn renew(
     lease.renewed_at = now;
     lease.expires_at = now.plus(lease.ttl);
     record.nonce = nonce;
-    if let Some(payload) = payload {
+    record.token = record.token.plus(with.reserve);
+    if let Some(payload) = with.payload {
         record.payload = Some(payload.clone());
     }
     HolderDecision::Write(Box::new(record))
@@ -359,6 +372,7 @@ mod tests {
             payload: None,
             nonce: nonce(number),
             above: token(100),
+            reserve: 0,
         }
     }
 
@@ -468,7 +482,7 @@ mod tests {
     fn renewing_touches_nothing_but_the_own_entry_and_the_nonce() {
         let held = held_by(1);
         let later = now().wall.plus(TTL);
-        let renewed = written(renew(&held, own(1), None, nonce(8), later));
+        let renewed = written(renew(&held, own(1), Renewal::default(), nonce(8), later));
         let mut expected = held.clone();
         expected.nonce = nonce(8);
         expected.holders[0].renewals = 1;
@@ -480,7 +494,8 @@ mod tests {
     #[test]
     fn renewing_can_set_the_payload() {
         let payload = Payload::from_json_str("{\"at\": 3}").unwrap();
-        let renewed = written(renew(&held_by(1), own(1), Some(&payload), nonce(8), now().wall));
+        let with = Renewal { payload: Some(&payload), reserve: 5 };
+        let renewed = written(renew(&held_by(1), own(1), with, nonce(8), now().wall));
         assert_eq!(renewed.payload, Some(payload));
     }
 
@@ -500,7 +515,7 @@ mod tests {
         let lingering = written(release(&held, own(1), Some(rest), nonce(8), now().wall));
         assert_eq!(lingering.holders[0].ttl, rest);
         assert_eq!(
-            renew(&lingering, own(1), None, nonce(9), now().wall),
+            renew(&lingering, own(1), Renewal::default(), nonce(9), now().wall),
             HolderDecision::Gone(Gone::Released)
         );
         assert!(matches!(decide(Some(&lingering), &intent(2)), AcquireDecision::HeldUntil(_)));
@@ -530,10 +545,12 @@ mod tests {
         else {
             panic!("expired")
         };
-        let why = |record: &Record| match renew(record, own(1), None, nonce(9), now().wall) {
-            HolderDecision::Gone(gone) => gone,
-            HolderDecision::Write(_) => panic!("must not renew"),
-        };
+        let why =
+            |record: &Record| match renew(record, own(1), Renewal::default(), nonce(9), now().wall)
+            {
+                HolderDecision::Gone(gone) => gone,
+                HolderDecision::Write(_) => panic!("must not renew"),
+            };
         assert_eq!(why(&broken), Gone::Broken { by, reason });
         assert_eq!(why(&freed), Gone::Released);
         assert_eq!(why(&taken), Gone::TakenOver(Some(taken.token)));
@@ -546,18 +563,18 @@ mod tests {
 
     #[test]
     fn an_entry_that_somebody_else_renewed_is_a_clones() {
-        let once = written(renew(&held_by(1), own(1), None, nonce(8), now().wall));
+        let once = written(renew(&held_by(1), own(1), Renewal::default(), nonce(8), now().wall));
         let twice = Own { renewals: 1, ..own(1) };
-        let twice = written(renew(&once, twice, None, nonce(9), now().wall));
+        let twice = written(renew(&once, twice, Renewal::default(), nonce(9), now().wall));
         let cloned = HolderDecision::Gone(Gone::Cloned);
         let doubtful = Own { unresolved: true, ..own(1) };
         for found in [&once, &twice] {
-            assert_eq!(renew(found, own(1), None, nonce(10), now().wall), cloned);
+            assert_eq!(renew(found, own(1), Renewal::default(), nonce(10), now().wall), cloned);
             assert_eq!(release(found, own(1), None, nonce(10), now().wall), cloned);
         }
         // A renewal of our own may have landed without an answer; two cannot.
-        written(renew(&once, doubtful, None, nonce(10), now().wall));
-        assert_eq!(renew(&twice, doubtful, None, nonce(10), now().wall), cloned);
+        written(renew(&once, doubtful, Renewal::default(), nonce(10), now().wall));
+        assert_eq!(renew(&twice, doubtful, Renewal::default(), nonce(10), now().wall), cloned);
     }
 
     #[test]

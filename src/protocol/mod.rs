@@ -7,6 +7,7 @@
 pub mod expiry;
 pub mod fencing;
 pub mod gathering;
+pub mod handover;
 pub mod lock;
 pub mod once;
 pub mod queue;

@@ -50,7 +50,7 @@ mod tests {
     use crate::holder::{HolderId, Owner};
     use crate::protocol::expiry::{Evidence, Observations, Sessions, StoreTime, contender_wait};
     use crate::protocol::lock::{
-        Acquire, AcquireDecision, Gone, acquire, break_lease, release, renew,
+        Acquire, AcquireDecision, Gone, Renewal, acquire, break_lease, release, renew,
     };
     use crate::protocol::queue::Want;
     use crate::record::Kind;
@@ -104,6 +104,7 @@ mod tests {
             payload: None,
             nonce: nonce(number),
             above: FencingToken::new(100).unwrap(),
+            reserve: 0,
         };
         acquire(found, &evidence, &intent)
     }
@@ -170,7 +171,7 @@ mod tests {
         assert!(written(by(&taken, 2)).done.is_some());
         let failed = written(release(&running, own(1), None, nonce(8), wall(9)));
         assert_eq!(by(&failed, 1), HolderDecision::Gone(Gone::Released));
-        let cloned = written(renew(&running, own(1), None, nonce(8), wall(9)));
+        let cloned = written(renew(&running, own(1), Renewal::default(), nonce(8), wall(9)));
         assert_eq!(by(&cloned, 1), HolderDecision::Gone(Gone::Cloned));
     }
 

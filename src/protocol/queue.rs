@@ -212,6 +212,7 @@ mod tests {
             payload: None,
             nonce: NONCE,
             above: FencingToken::ZERO,
+            reserve: 0,
         };
         acquire(Some(found), &evidence, &intent)
     }

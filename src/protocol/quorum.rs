@@ -71,6 +71,7 @@ mod tests {
             payload: None,
             nonce: Nonce::from_random(number),
             above: token(above),
+            reserve: 0,
         }
     }
 

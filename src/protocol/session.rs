@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use crate::holder::{HolderId, Owner};
     use crate::protocol::expiry::{Observations, Rule, Sessions, Verdict, contender_wait};
-    use crate::protocol::lock::{Gone, HolderDecision, Own, renew};
+    use crate::protocol::lock::{Gone, HolderDecision, Own, Renewal, renew};
     use crate::record::{Kind, Lease};
     use crate::time::{Boot, Moment};
     use crate::token::FencingToken;
@@ -84,7 +84,7 @@ mod tests {
     fn its_owner_can_not_renew_what_was_ended() {
         let (record, ended) = (open(), end_of(&open()));
         let own = Own { id: record.holders[0].id, renewals: 0, unresolved: true };
-        let renewed = renew(&ended, own, None, Nonce::from_random(3), NOW.wall);
+        let renewed = renew(&ended, own, Renewal::default(), Nonce::from_random(3), NOW.wall);
         assert_eq!(renewed, HolderDecision::Gone(Gone::TakenOver(None)));
         assert_ne!(ended.nonce, record.nonce, "a renewal on its way is conditional on the former");
         assert_eq!(ended.token, record.token);

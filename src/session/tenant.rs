@@ -150,13 +150,14 @@ fn refuse(command: Command, reason: LossReason) {
                 reason => lost(&reason),
             }));
         }
-        Command::Release { done: Some(done) } => {
+        Command::Release { done: Some(done), .. } => {
             let unreachable = reason == LossReason::Unreachable;
             let release =
                 if unreachable { Release::Unconfirmed } else { Release::AlreadyLost(reason) };
             let _ = done.send(Ok(release));
         }
-        Command::Release { done: None } => {}
+        // Nobody waits, or whoever does hears of it by itself.
+        Command::Release { done: None, .. } | Command::Reserve { .. } => {}
     }
 }
 

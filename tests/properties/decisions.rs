@@ -6,8 +6,8 @@ use std::time::Duration;
 use leaselock::clock::{Boot, Wall};
 use leaselock::protocol::expiry::{Rule, Verdict, judge};
 use leaselock::protocol::lock::{
-    Acquire, AcquireDecision, Gone, HolderDecision, Own, acquire, break_lease, release, renew,
-    shut_the_door,
+    Acquire, AcquireDecision, Gone, HolderDecision, Own, Renewal, acquire, break_lease, release,
+    renew, shut_the_door,
 };
 use leaselock::protocol::queue::Want;
 use leaselock::record::{Ended, Kind, Record, Tenure};
@@ -26,9 +26,10 @@ prop_compose! {
     fn intent()(
         id in holder_id(), ttl in ttl(), label in "\\PC{0,12}", note in option::of("\\PC{0,12}"),
         payload in option::of(payload()), nonce in nonce(), above in token(),
+        reserve in 0..100_000_u64,
     ) -> Acquire {
         let owner = Owner { label, host: "here".into(), pid: Some(7), note };
-        Acquire { kind: Kind::Lock, want: Want::ALONE, id, ttl, owner, payload, nonce, above }
+        Acquire { kind: Kind::Lock, want: Want::ALONE, id, ttl, owner, payload, nonce, above, reserve }
     }
 }
 
@@ -139,9 +140,11 @@ proptest! {
 
     #[test]
     fn a_renewal_changes_its_own_entry_and_nothing_else(
-        (found, own) in owned(), payload in option::of(payload()), nonce in nonce(), now in wall(),
+        (found, own) in owned(), payload in option::of(payload()), reserve in 0..100_000_u64,
+        nonce in nonce(), now in wall(),
     ) {
-        match renew(&found, own, payload.as_ref(), nonce, now) {
+        let with = Renewal { payload: payload.as_ref(), reserve };
+        match renew(&found, own, with, nonce, now) {
             HolderDecision::Gone(gone) => explained(&found, own, &gone)?,
             HolderDecision::Write(written) => {
                 let lease = found.lease(own.id).expect("is the holder's");
@@ -151,6 +154,8 @@ proptest! {
                 prop_assert_eq!(renewed.expires_at, now.plus(lease.ttl));
                 let mut expected = found.clone();
                 expected.nonce = nonce;
+                prop_assert_eq!(written.token.get(), found.token.get() + reserve);
+                expected.token = written.token;
                 expected.holders[0].renewals += 1;
                 expected.holders[0].renewed_at = now;
                 expected.holders[0].expires_at = now.plus(lease.ttl);
@@ -184,7 +189,7 @@ proptest! {
                     // It can neither be renewed nor released again.
                     let own = Own { renewals: before.renewals + 1, ..own };
                     let gone = HolderDecision::Gone(Gone::Released);
-                    prop_assert_eq!(&renew(&written, own, None, nonce, now), &gone);
+                    prop_assert_eq!(&renew(&written, own, Renewal::default(), nonce, now), &gone);
                     prop_assert_eq!(&release(&written, own, None, nonce, now), &gone);
                 }
                 legible(&written)?;
@@ -207,7 +212,7 @@ proptest! {
             if lease.released_at.is_none() {
                 let own = Own { id: lease.id, renewals: lease.renewals, unresolved: false };
                 let told = HolderDecision::Gone(Gone::Broken { by, reason });
-                prop_assert_eq!(renew(&written, own, None, nonce, now), told);
+                prop_assert_eq!(renew(&written, own, Renewal::default(), nonce, now), told);
             }
         }
         legible(&written)?;
@@ -269,9 +274,9 @@ fn entered(known: &Known, intent: &Acquire, written: &Record) -> Result<(), Test
     let now = known.now.wall;
     prop_assert_eq!((lease.acquired_at, lease.renewed_at), (now, now));
     prop_assert_eq!(lease.expires_at, now.plus(intent.ttl));
-    prop_assert_eq!(lease.token, written.token);
+    prop_assert_eq!(lease.token.get() + intent.reserve, written.token.get());
     prop_assert_eq!(written.nonce, intent.nonce);
-    prop_assert!(written.token > intent.above);
+    prop_assert!(lease.token > intent.above);
     legible(written)
 }
 
@@ -375,6 +380,7 @@ fn the_counter_ends_with_a_lock_that_nobody_gets() {
         payload: None,
         nonce: leaselock::Nonce::from_random(1),
         above: token,
+        reserve: 7,
     };
     let decision = known.of(&found, |evidence| acquire(Some(&found), evidence, &intent));
     let AcquireDecision::Write { record, .. } = decision else { panic!("is free") };
@@ -398,7 +404,7 @@ fn every_kind_of_decision_is_taken() {
             AcquireDecision::Ours => "ours".to_owned(),
             other => format!("{other:?}"),
         };
-        let renewed = match renew(&held, own, None, intent.nonce, known.now.wall) {
+        let renewed = match renew(&held, own, Renewal::default(), intent.nonce, known.now.wall) {
             HolderDecision::Write(_) => "renew".to_owned(),
             HolderDecision::Gone(Gone::Broken { .. }) => "gone: broken".to_owned(),
             HolderDecision::Gone(Gone::TakenOver(_)) => "gone: taken over".to_owned(),

@@ -292,6 +292,7 @@ impl World {
             payload: None,
             nonce: Nonce::from_random(self.random.u128(..)),
             above,
+            reserve: 0,
         };
         (decide(found, &evidence, &intent), id)
     }

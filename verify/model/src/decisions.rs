@@ -9,7 +9,9 @@ use leaselock::clock::{Boot, Moment, Wall};
 use leaselock::protocol::expiry::{
     Evidence, Observations, Rule, Sessions, StoreTime, contender_wait, remaining,
 };
-use leaselock::protocol::lock::{self, Acquire, AcquireDecision, Gone, HolderDecision, Own};
+use leaselock::protocol::lock::{
+    self, Acquire, AcquireDecision, Gone, HolderDecision, Own, Renewal,
+};
 use leaselock::protocol::once::{self, Finish};
 use leaselock::protocol::queue::Want;
 use leaselock::record::{Kind, Record};
@@ -79,6 +81,7 @@ pub(crate) fn acquire(
         payload: None,
         nonce: Nonce::from_random(u128::from(nonce)),
         above: token(above),
+        reserve: 0,
     };
     let mut found = view.found.map(record);
     if let Some(found) = &mut found {
@@ -171,7 +174,11 @@ pub(crate) enum Found {
 pub(crate) fn renew(holding: &Holding, nonce: crate::state::Nonce) -> Found {
     let own = own(holding);
     let nonce_of = Nonce::from_random(u128::from(nonce));
-    found(lock::renew(&record(holding.rec), own, None, nonce_of, WALL), nonce, holding.id)
+    found(
+        lock::renew(&record(holding.rec), own, Renewal::default(), nonce_of, WALL),
+        nonce,
+        holding.id,
+    )
 }
 
 /// Asks [`lock::release`].
@@ -276,6 +283,7 @@ fn containing(entry: Entry) -> Record {
             payload: None,
             nonce: Nonce::from_random(0),
             above: token(0),
+            reserve: 0,
         };
         match lock::acquire(None, &evidence, &intent) {
             AcquireDecision::Write { record, .. } => *record,

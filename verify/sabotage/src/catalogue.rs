@@ -164,10 +164,10 @@ pub(crate) const ALL: &[Sabotage] = &[
             return Ok(Release::AlreadyLost(reason));
         }
         let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Release { done: Some(done) });
+        self.keeping.order_here(Command::Release { done: Some(done), after: None });
         answer.await.unwrap_or(Ok(Release::Unconfirmed))",
             "        let (done, answer) = oneshot::channel();
-        self.keeping.order(Command::Release { done: Some(done) });
+        self.keeping.order_here(Command::Release { done: Some(done), after: None });
         let answer = answer.await.unwrap_or(Ok(Release::Unconfirmed));
         let _ = self.hold.begin_release();
         answer",

@@ -9,7 +9,7 @@ use leaselock::clock::{Boot, Moment, Wall};
 use leaselock::protocol::expiry::{
     Evidence, Observations, Sessions, Standing, Verdict, contender_wait, remaining,
 };
-use leaselock::protocol::lock::{self, Acquire, AcquireDecision, HolderDecision, Own};
+use leaselock::protocol::lock::{self, Acquire, AcquireDecision, HolderDecision, Own, Renewal};
 use leaselock::protocol::queue::Want;
 use leaselock::protocol::session;
 use leaselock::record::{Kind, Lease, Mode, Record};
@@ -159,6 +159,7 @@ impl Family {
             payload: None,
             nonce: NONCE,
             above: token(0),
+            reserve: 0,
         }
     }
 
@@ -276,7 +277,7 @@ pub(super) fn renew(process: usize, session: &Session, found: OnRecord) -> Optio
         unresolved: session.unresolved,
     };
     let found = session_record(process, found);
-    let written = written(lock::renew(&found, own, None, NONCE, NOW.wall))?;
+    let written = written(lock::renew(&found, own, Renewal::default(), NONCE, NOW.wall))?;
     Some(small(written.holders[0].renewals))
 }
 
@@ -320,6 +321,7 @@ fn session_record(process: usize, found: OnRecord) -> Record {
             payload: None,
             nonce: NONCE,
             above: token(0),
+            reserve: 0,
         };
         match lock::acquire(None, &evidence, &intent) {
             AcquireDecision::Write { record, .. } => *record,

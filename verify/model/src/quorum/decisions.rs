@@ -131,6 +131,7 @@ fn intent(contender: usize, above: Token) -> Acquire {
         payload: None,
         nonce: NONCE,
         above: token(above),
+        reserve: 0,
     }
 }
 

@@ -1,0 +1,167 @@
+//! Hand-over inside a process: those who want one lock by the handles of one store wait in one queue, and
+//! a lease goes from one to the next without a request.
+//!
+//! **Invariants.** Of all in the queue one at a time contends at the store: the [`Lead`]. Whoever holds by a
+//! [`Seat`] holds for as long as the lease is held, and is judged by nothing else: the loss of the lease is
+//! the loss of all. There is one seat of a lease at a time that has not been left. Nothing is dropped, sent
+//! or ordered while a [`Bench`] is locked.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use object_store::path::Path;
+
+use crate::acquire::{Contended, Limit, Sharing, Target, Under, contend_for, shut_down};
+use crate::client::Client;
+use crate::error::Result;
+use crate::name;
+use crate::options::LockOptions;
+use crate::record::Kind;
+use crate::telemetry;
+
+mod bench;
+mod lead;
+mod seat;
+mod waiting;
+
+use bench::{Bench, Called, Entered};
+use lead::Lead;
+use seat::Lease;
+pub(crate) use seat::Seat;
+
+/// All benches of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Local {
+    benches: Mutex<BTreeMap<Place, Arc<Bench>>>,
+    closed: AtomicBool,
+}
+
+/// Who can hold by one lease: those who want the same lock on the same terms.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    key: Path,
+    ttl: Option<Duration>,
+    renew_every: Option<Duration>,
+    owner: String,
+    note: Option<String>,
+}
+
+/// Whether whoever wants this can share a lease. Not what is written with an acquisition or after it for
+/// one holder alone, and no limit of its own.
+fn is_shareable(target: &Target, options: &LockOptions) -> bool {
+    let alone = target.kind == Kind::Lock
+        && matches!(target.under, Under::Itself)
+        && !target.want.queue
+        && !options.no_local_handover;
+    let special = options.manual
+        || options.payload.is_some()
+        || options.min_hold.is_some()
+        || options.max_hold.is_some()
+        || options.progress_within.is_some();
+    alone && !special
+}
+
+/// Contends for a lock, behind others in this process that want it.
+///
+/// # Errors
+/// As [`contend_for`].
+pub(crate) async fn contend(
+    target: &Target,
+    options: &LockOptions,
+    limit: Limit,
+) -> Result<Contended> {
+    if !is_shareable(target, options) {
+        return contend_for(target, options, limit).await;
+    }
+    let client = &target.client;
+    let place = Place {
+        key: name::key_of(target.kind, client.store.prefix(), &target.name)?,
+        ttl: options.ttl,
+        renew_every: options.renew_every,
+        owner: options.owner.clone(),
+        note: options.note.clone(),
+    };
+    let lead = match client.local.enter(client, &place, limit)? {
+        Entered::Leads(lead) => lead,
+        Entered::Busy => return contend_for(target, options, limit).await,
+        Entered::Waits(waiting) => {
+            let began = client.store.clock().now();
+            match waiting.called(client, limit).await? {
+                Some(Called::Holds(guard)) => {
+                    telemetry::attempt();
+                    telemetry::handed_over();
+                    telemetry::acquired(client.store.clock().now().since(began));
+                    return unless_closing(client, Contended::Acquired(guard));
+                }
+                Some(Called::Leads(lead)) => lead,
+                Some(Called::Alone) => return contend_for(target, options, limit).await,
+                // What is there now, and a last try.
+                None => return contend_for(target, options, Limit::Once).await,
+            }
+        }
+    };
+    let sharing = Sharing { reserve: lead.to_reserve(), not_before: lead.not_before() };
+    match contend_for(&target.sharing(sharing), options, limit).await {
+        Ok(Contended::Acquired(lease)) => {
+            unless_closing(client, Contended::Acquired(lead.seat(lease)))
+        }
+        Ok(other) => Ok(other),
+        Err(error) => {
+            lead.scatter();
+            Err(error)
+        }
+    }
+}
+
+/// A shutdown that began meanwhile may have missed the guard, which then gives itself back.
+fn unless_closing(client: &Client, contended: Contended) -> Result<Contended> {
+    if *client.closing().borrow() { Err(shut_down()) } else { Ok(contended) }
+}
+
+impl Local {
+    fn enter(&self, client: &Arc<Client>, place: &Place, limit: Limit) -> Result<Entered> {
+        loop {
+            let bench = {
+                let mut benches = self.benches();
+                match benches.get(place) {
+                    Some(bench) => Arc::clone(bench),
+                    None => {
+                        let bench = Arc::new(Bench::new(place.clone()));
+                        benches.insert(place.clone(), Arc::clone(&bench));
+                        bench
+                    }
+                }
+            };
+            if self.closed.load(Ordering::SeqCst) {
+                return Err(shut_down());
+            }
+            // One that was taken away meanwhile lets nobody in.
+            if let Some(entered) = bench.enter(client, limit == Limit::Once) {
+                return Ok(entered);
+            }
+        }
+    }
+
+    /// Takes a bench away that nobody uses.
+    fn tidy(&self, bench: &Arc<Bench>) {
+        let mut benches = self.benches();
+        if bench.retire() {
+            benches.remove(&bench.place);
+        }
+    }
+
+    /// Nobody waits any more, from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let benches: Vec<_> = self.benches().values().cloned().collect();
+        for bench in benches {
+            bench.send_away();
+        }
+    }
+
+    fn benches(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Bench>>> {
+        self.benches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

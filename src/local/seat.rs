@@ -1,0 +1,95 @@
+//! Holding by a lease that others have held by before, and will after.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::bench::{Answer, Bench};
+use crate::client::{Client, Registration};
+use crate::guard::{Keeping, LockGuard, WeakKeeping};
+use crate::hold::Hold;
+use crate::holder::HolderId;
+use crate::keeper::{Command, Kept};
+use crate::record::Kind;
+use crate::token::FencingToken;
+
+/// A lease that several hold by, one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    /// Which of its bench.
+    pub(super) number: u64,
+    pub(super) hold: Arc<Hold>,
+    pub(super) kept: Arc<Kept>,
+}
+
+impl Lease {
+    /// Asks for something to be written; with `here`, as far as that goes at once on this thread.
+    pub(super) fn order(&self, command: Command, here: bool) {
+        if here { self.kept.order_here(command) } else { self.kept.order(command) }
+    }
+}
+
+/// What a guard has of a lease that is handed on, until it leaves it.
+pub(crate) struct Seat {
+    client: Arc<Client>,
+    bench: Arc<Bench>,
+    lease: Lease,
+    left: AtomicBool,
+    /// Lives as long as the guard.
+    _registration: Registration,
+}
+
+impl Seat {
+    /// A guard for whoever holds by `lease` from now on.
+    pub(super) fn guard(
+        client: &Arc<Client>,
+        bench: &Arc<Bench>,
+        lease: Lease,
+        id: HolderId,
+        token: FencingToken,
+    ) -> LockGuard {
+        let hold = Arc::new(Hold::handed_on(&lease.hold, id, token));
+        tracing::debug!(lock = %hold.name, %token, holder = %id, "holds by a lease of this process");
+        let seat = Arc::new_cyclic(|seat| {
+            let weak = WeakKeeping::Seat(seat.clone());
+            let _registration = client.register(Kind::Lock, Arc::clone(&hold), weak);
+            let (client, bench) = (Arc::clone(client), Arc::clone(bench));
+            Self { client, bench, lease, left: AtomicBool::new(false), _registration }
+        });
+        LockGuard::new(hold, Keeping::Seat(seat))
+    }
+
+    /// Drops a guard that nobody has had.
+    pub(super) fn vacate(guard: LockGuard) {
+        if let Keeping::Seat(seat) = guard.keeping() {
+            seat.left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Does what its guard asks for; with `here`, as far as that goes at once on this thread.
+    pub(crate) fn order(&self, command: Command, here: bool) {
+        match command {
+            Command::Release { done, .. } => self.leave(Answer { to: done, here }),
+            other => self.lease.order(other, here),
+        }
+    }
+
+    fn leave(&self, answer: Answer) {
+        if !self.left.swap(true, Ordering::Relaxed) {
+            self.bench.go_on(&self.client, &self.lease, answer);
+        }
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+/// A guard that was lost asks for nothing any more when it is dropped.
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave(Answer::default());
+    }
+}
