@@ -28,11 +28,11 @@ fn entry_row(bill: &Bill, entry: &Entry<'_>) -> String {
     if entry.lines.is_empty() {
         return row(name, "-", "-", &cost, "");
     }
-    let from = entry.server_cheaper_from;
-    let from = from.map_or_else(
-        || "never".to_owned(),
-        |locks| format!("from {} locks", grouped(locks as f64)),
-    );
+    let from = match entry.server_cheaper_from {
+        None => "never".to_owned(),
+        Some(1) => "always".to_owned(),
+        Some(locks) => format!("from {} locks", grouped(locks as f64)),
+    };
     row(name, &grouped(entry.count.reads), &grouped(entry.count.writes), &cost, &from)
 }
 
