@@ -15,6 +15,7 @@ mod r#break;
 mod child;
 mod choice;
 mod clock;
+mod cost;
 mod elect;
 mod exit;
 mod gathering;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
         Command::Latch(call) => block_on(gathering::latch(&cli.global, &call)),
         Command::Barrier(call) => block_on(gathering::barrier(&cli.global, &call)),
+        Command::Cost(args) => cost::cost(&args),
     };
     ExitCode::from(ended.unwrap_or_else(|failure| failure.print()))
 }

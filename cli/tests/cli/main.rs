@@ -27,6 +27,7 @@ macro_rules! on_every_store {
 
 mod admin;
 mod children;
+mod cost;
 mod elect;
 mod exclusion;
 mod exit_codes;
