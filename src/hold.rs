@@ -580,8 +580,14 @@ impl Hold {
         // No keeper looks at the clocks for a limit of its own, so its watchers do.
         loop {
             let watched = self.is_live();
-            let limited = watched && self.is_limited();
-            let wake = self.clock.now().boot.plus(LOOK).min(self.next_event());
+            let limit = async {
+                if self.is_limited() {
+                    let wake = self.clock.now().boot.plus(LOOK).min(self.next_event());
+                    self.clock.sleep_until(wake).await;
+                } else {
+                    std::future::pending().await
+                }
+            };
             tokio::select! {
                 biased;
                 () = self.state.changed_since(seen.own) => return *seen = self.seen(),
@@ -593,7 +599,7 @@ impl Hold {
                         return *seen = self.seen();
                     }
                 }
-                () = self.clock.sleep_until(wake), if limited => self.settle(),
+                () = limit, if watched => self.settle(),
             }
         }
     }
