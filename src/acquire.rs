@@ -19,6 +19,7 @@ use crate::holder::HolderId;
 use crate::info::LockInfo;
 use crate::name;
 use crate::options::{LockOptions, Terms};
+use crate::polling::Polls;
 use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
 use crate::protocol::lock::{Acquire, AcquireDecision, acquire};
 use crate::protocol::queue::Want;
@@ -27,10 +28,11 @@ use crate::session::OpenSession;
 use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
-use crate::wait::{Backoff, Contention, POLLING};
+use crate::wait::Contention;
 
 mod door;
 mod enter;
+mod expect;
 pub(crate) mod member;
 mod outage;
 mod sessions;
@@ -234,7 +236,7 @@ impl Contender {
         if let Some(begin) = self.target.sharing.and_then(|sharing| sharing.not_before) {
             self.unless_given_up(self.clock().sleep_until(begin)).await?;
         }
-        let mut polling = Backoff::new(POLLING, Arc::clone(self.store().rng()));
+        let mut polls = Polls::new(self.terms.polling, Arc::clone(self.store().rng()));
         let mut contention = Contention::new(Arc::clone(self.store().rng()));
         let mut view = match self.remembered() {
             Some(view) => view,
@@ -285,14 +287,14 @@ impl Contender {
                     if let Some(pause) = contention.next().filter(|_| !self.queued) {
                         let resume = self.clock().now().boot.plus(pause);
                         self.unless_given_up(self.clock().sleep_until(resume)).await?;
-                        view = self.look_again(view, &mut polling).await?;
+                        view = self.look_again(view).await?;
                     }
                 }
                 AcquireDecision::Ask(session) => self.ask(session, &view).await?,
                 AcquireDecision::End(session) => {
                     // Where it has been renewed, the lock was not looked at for as long.
                     if !self.end(session).await? {
-                        view = self.look_again(view, &mut polling).await?;
+                        view = self.look_again(view).await?;
                     }
                 }
                 AcquireDecision::Done => return Ok(Contended::Done(done(view)?)),
@@ -303,7 +305,7 @@ impl Contender {
                     if self.limit == Limit::Once {
                         return Ok(self.held(&view));
                     }
-                    match self.wait(view, end, &mut polling).await? {
+                    match self.wait(view, end, &mut polls).await? {
                         Ok(next) => view = next,
                         Err(last) => return Ok(self.held(&last)),
                     }
@@ -529,10 +531,13 @@ impl Contender {
         &mut self,
         view: View,
         end: Boot,
-        polling: &mut Backoff,
+        polls: &mut Polls,
     ) -> Result<Result<View, View>> {
         let now = self.clock().now().boot;
-        let mut wake = now.plus(polling.next());
+        if let Some((expected, since)) = self.expected(&view) {
+            polls.expect(expected, since);
+        }
+        let mut wake = polls.next(now);
         if let Limit::Until(limit) = self.limit {
             if now >= limit {
                 return Ok(Err(view));
@@ -545,20 +550,17 @@ impl Contender {
             return Ok(Ok(view));
         }
         self.unless_given_up(self.clock().sleep_until(wake)).await?;
-        self.look_again(view, polling).await.map(Ok)
+        self.look_again(view).await.map(Ok)
     }
 
     /// Looks whether the record has changed.
-    async fn look_again(&mut self, view: View, polling: &mut Backoff) -> Result<View> {
+    async fn look_again(&mut self, view: View) -> Result<View> {
         let Some(version) = &view.version else { return self.look().await };
         let poll = self.store().poll(&self.key, version, self.terms.request_timeout);
         match self.unless_given_up(poll).await? {
             // A time that is not trusted any more replaces one that was.
             Ok(Polled::Unchanged { now }) => Ok(View { now, ..view }),
-            Ok(Polled::Changed(read)) => {
-                polling.reset();
-                self.view(*read)
-            }
+            Ok(Polled::Changed(read)) => self.view(*read),
             Err(error) => {
                 self.bear(error).await?;
                 self.look().await

@@ -53,7 +53,7 @@ use crate::keeper::lost;
 use crate::once::recorded;
 use crate::{
     Arrival, Break, Broken, DoneInfo, GatheringInfo, LeasePhase, LockInfo, LossReason, Outcome,
-    Passed, Payload, QuorumInfo, Release, Result, Runtime, ShutdownReport, Waited,
+    Passed, Payload, Polling, QuorumInfo, Release, Result, Runtime, ShutdownReport, Waited,
 };
 
 /// Waits for any future of this library. Nothing of this module may be called within the future.
@@ -289,17 +289,18 @@ setters! { Lock:
     fair() ttl(ttl: Duration) renew_every(interval: Duration) owner(label: impl Into<String>)
     note(text: impl Into<String>) max_hold(limit: Duration) min_hold(time: Duration)
     progress_within(interval: Duration) payload(payload: Payload) keeper(on: bool)
-    store_clock(on: bool) trust_wall_clock(max_skew: Duration)
+    store_clock(on: bool) trust_wall_clock(max_skew: Duration) polling(polling: Polling)
+    local_handover(on: bool)
 }
 
 setters! { RwLock:
     ttl(ttl: Duration) owner(label: impl Into<String>) note(text: impl Into<String>)
-    max_hold(limit: Duration)
+    max_hold(limit: Duration) polling(polling: Polling)
 }
 
 setters! { Semaphore:
     ttl(ttl: Duration) owner(label: impl Into<String>) note(text: impl Into<String>)
-    max_hold(limit: Duration)
+    max_hold(limit: Duration) polling(polling: Polling)
 }
 
 setters! { SessionBuilder:

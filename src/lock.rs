@@ -14,6 +14,7 @@ use crate::keeper::{Release, lost};
 use crate::local;
 use crate::name;
 use crate::options::LockOptions;
+use crate::polling::Polling;
 use crate::record::{Kind, Payload};
 use crate::rwlock::too_early;
 use crate::session::OpenSession;
@@ -129,6 +130,9 @@ impl Lock {
         /// long as it lasts.
         store_clock(on: bool) { no_store_clock: !on }
 
+        /// How often a waiter looks whether the lock has become free.
+        polling(polling: Polling) { polling: polling }
+
         /// Whether the lock goes from one holder in this process to the next without a request, as it does
         /// unless turned off: to those who want it by handles of the same opened store and on the same
         /// terms, in the order in which they came, each with a token of its own. After half a second, or
@@ -143,8 +147,8 @@ impl Lock {
         trust_wall_clock(max_skew: Duration) { max_skew: Some(max_skew) }
     }
 
-    /// Acquires the lock; waits for as long as somebody else holds it, polling with conditional
-    /// reads under exponential backoff (100 ms to 3 s, with full jitter).
+    /// Acquires the lock; waits for as long as somebody else holds it, looking now
+    /// and then with a conditional read: see [`Polling`].
     ///
     /// # Errors
     /// The options or the name are invalid, the store is unfit, denies access, or has not answered

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::Owner;
+use crate::polling::Polling;
 use crate::protocol::expiry::holder_validity;
 use crate::record::{MAX_RETENTION, MAX_TTL, MIN_RETENTION, MIN_TTL, Payload};
 
@@ -43,6 +44,9 @@ macro_rules! common_setters {
 
             /// What is held is lost after this time, so that a hung job does not keep it for ever.
             max_hold(limit: Duration) { max_hold: Some(limit) }
+
+            /// How often a waiter looks whether there is room for it.
+            polling(polling: crate::Polling) { polling: polling }
         }
     };
 }
@@ -63,6 +67,7 @@ pub(crate) struct LockOptions {
     pub(crate) manual: bool,
     pub(crate) no_store_clock: bool,
     pub(crate) no_local_handover: bool,
+    pub(crate) polling: Polling,
     pub(crate) max_skew: Option<Duration>,
 }
 
@@ -83,6 +88,7 @@ pub(crate) struct Terms {
     pub(crate) payload: Option<Payload>,
     pub(crate) store_clock: bool,
     pub(crate) max_skew: Option<Duration>,
+    pub(crate) polling: Polling,
 }
 
 /// The longest that one request may take under a lease of `ttl`.
@@ -139,6 +145,7 @@ impl LockOptions {
             payload: self.payload.clone(),
             store_clock: !self.no_store_clock,
             max_skew: self.max_skew,
+            polling: self.polling.check()?,
         })
     }
 }

@@ -1,0 +1,331 @@
+//! How often a waiter looks whether a lock has become free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Boot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::holder::HolderId;
+use crate::rng::Randomness;
+
+/// How often a waiter looks whether a lock has become free: each look is one conditional read.
+///
+/// Pauses between looks double from the shortest to the longest, and begin again when somebody else has
+/// got the lock and about when the present holder is expected to be done, going by the tenures in the
+/// lock's history. Each is drawn between half of that and the whole. The number of looks is bounded in any
+/// case: two fifths of those of the first minute may come at any time, the others are spread evenly, and so
+/// are all later ones.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use leaselock::Polling;
+/// # fn wait(store: leaselock::Store) {
+/// // Several hundred reads a second, for locks that are held for milliseconds.
+/// let hot = store.lock("ledger/7").polling(Polling::fast());
+/// // Four reads a minute, for a lock that is held for hours.
+/// let cold = store.lock("yearly").polling(Polling::new().longest(Duration::from_secs(15)));
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
+    shortest: Duration,
+    longest: Duration,
+    first_minute: Option<u32>,
+}
+
+/// Where somebody is expected to hold a lock for long, a first look comes after this all the same.
+const LONG: Duration = Duration::from_millis(100);
+/// What a lock's way from one to the next takes, roughly, beyond the time it is held.
+const CHANGE: Duration = Duration::from_millis(10);
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Polling {
+    /// What is done unless something else is asked for: pauses from 5 ms to 3 s, and at most 30 reads in the
+    /// first minute.
+    #[must_use]
+    pub const fn new() -> Self {
+        let (shortest, longest) = (Duration::from_millis(5), Duration::from_secs(3));
+        Self { shortest, longest, first_minute: Some(30) }
+    }
+
+    /// Pauses of 2 to 6 ms and no bound on the number of reads: a waiter notices within about 3 ms that the
+    /// lock is free, for some 200 reads a second.
+    #[must_use]
+    pub const fn fast() -> Self {
+        let (shortest, longest) = (Duration::from_millis(2), Duration::from_millis(6));
+        Self { shortest, longest, first_minute: None }
+    }
+
+    /// The shortest pause: 1 ms to the longest.
+    #[must_use]
+    pub const fn shortest(self, pause: Duration) -> Self {
+        Self { shortest: pause, ..self }
+    }
+
+    /// The longest pause: up to 1 h.
+    #[must_use]
+    pub const fn longest(self, pause: Duration) -> Self {
+        Self { longest: pause, ..self }
+    }
+
+    /// How many reads there may be in the first minute of a wait: 5 or more; `None` for as many as the pauses
+    /// allow.
+    #[must_use]
+    pub const fn reads_in_first_minute(self, reads: Option<u32>) -> Self {
+        Self { first_minute: reads, ..self }
+    }
+
+    /// # Errors
+    /// [`InvalidOptions`](ErrorKind::InvalidOptions), with the bound in the message.
+    pub(crate) fn check(self) -> Result<Self> {
+        let Self { shortest, longest, first_minute } = self;
+        let least = Duration::from_millis(1);
+        let message = if shortest < least {
+            format!(
+                "the shortest pause between polls is {shortest:?}, but must be at least {least:?}"
+            )
+        } else if longest < shortest {
+            format!(
+                "the longest pause between polls, {longest:?}, is below the shortest, {shortest:?}"
+            )
+        } else if longest > 60 * MINUTE {
+            format!("the longest pause between polls is {longest:?}, but must be at most 3600s")
+        } else if first_minute.is_some_and(|reads| reads < 5) {
+            "at least 5 reads have to be allowed in the first minute of a wait".to_owned()
+        } else {
+            return Ok(self);
+        };
+        Err(Error::new(ErrorKind::InvalidOptions, message))
+    }
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is to be expected of those who have the lock or want it, going by the record. It decides when to
+/// look and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// Who holds it …
+    pub(crate) holder: HolderId,
+    /// … for how long, usually.
+    pub(crate) hold: Option<Duration>,
+    /// How many others will have it before.
+    pub(crate) ahead: u32,
+    /// How many others have had it lately and may want it again.
+    pub(crate) rivals: u32,
+}
+
+/// The looks of one waiter.
+#[derive(Debug)]
+pub(crate) struct Polls {
+    polling: Polling,
+    rng: Arc<dyn Randomness>,
+    purse: Option<Purse>,
+    /// Of the next pause.
+    bound: Duration,
+    holder: Option<HolderId>,
+    /// When the lock will probably be free, until that has passed.
+    free_at: Option<Boot>,
+    /// The first pause then.
+    about_then: Duration,
+}
+
+impl Polls {
+    pub(crate) fn new(polling: Polling, rng: Arc<dyn Randomness>) -> Self {
+        Self {
+            polling,
+            rng,
+            purse: polling.first_minute.map(Purse::of),
+            bound: polling.shortest,
+            holder: None,
+            free_at: None,
+            about_then: polling.shortest,
+        }
+    }
+
+    /// Takes note of who holds the lock, seen to do so since `since`.
+    pub(crate) fn expect(&mut self, expected: Expected, since: Boot) {
+        if self.holder.replace(expected.holder) == Some(expected.holder) {
+            return;
+        }
+        let Polling { shortest, longest, .. } = self.polling;
+        let turns = if expected.ahead > 0 { expected.ahead + 1 } else { expected.rivals.max(1) };
+        self.about_then = (shortest * turns).min(longest);
+        self.bound = shortest;
+        if let Some(hold) = expected.hold {
+            let first = (hold.saturating_add(CHANGE)).saturating_mul(turns) / 4;
+            self.bound = first.min(LONG.max(shortest)).clamp(shortest, longest);
+            self.free_at = Some(since.plus(hold.saturating_mul(expected.ahead + 1)));
+        }
+    }
+
+    /// When to look next.
+    pub(crate) fn next(&mut self, now: Boot) -> Boot {
+        if self.free_at.take_if(|at| *at <= now).is_some() {
+            self.bound = self.about_then;
+        }
+        let pause = self.bound / 2 + self.rng.up_to(self.bound / 2);
+        self.bound = (self.bound * 2).min(self.polling.longest);
+        let wake = now.plus(pause);
+        let wake = self.free_at.map_or(wake, |at| wake.min(at));
+        self.purse.as_mut().map_or(wake, |purse| purse.spend(now, wake))
+    }
+}
+
+/// How many reads can be paid for: so many at any time, and another one every so often. (The generic cell
+/// rate algorithm, ITU-T I.371.)
+#[derive(Debug)]
+struct Purse {
+    every: Duration,
+    at_once: u32,
+    /// By when all that was spent would have been earned.
+    earned: Option<Boot>,
+}
+
+impl Purse {
+    fn of(first_minute: u32) -> Self {
+        let at_once = first_minute * 2 / 5;
+        Self { every: MINUTE / (first_minute - at_once), at_once, earned: None }
+    }
+
+    /// When a read that is wanted at `wake` can be paid for.
+    fn spend(&mut self, now: Boot, wake: Boot) -> Boot {
+        let earned = *self.earned.get_or_insert(now);
+        let in_debt = self.every * (self.at_once - 1);
+        // Not before the last of those that can be spent at once has been earned.
+        let payable = Boot::new(earned.since_origin().saturating_sub(in_debt));
+        let wake = wake.max(payable);
+        self.earned = Some(earned.max(wake).plus(self.every));
+        wake
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::SeededRandomness;
+
+    const START: Boot = Boot::new(Duration::from_secs(1000));
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    /// Always the longest or the shortest pause.
+    #[derive(Debug)]
+    struct Always(u128);
+
+    impl Randomness for Always {
+        fn bits(&self) -> u128 {
+            self.0
+        }
+    }
+
+    fn polls(polling: Polling, bits: u128) -> Polls {
+        Polls::new(polling.check().unwrap(), Arc::new(Always(bits)))
+    }
+
+    fn held(number: u128, hold: Option<Duration>, ahead: u32, rivals: u32) -> Expected {
+        Expected { holder: HolderId::from_random(number), hold, ahead, rivals }
+    }
+
+    /// The looks within the time.
+    fn looks(polls: &mut Polls, within: Duration) -> Vec<Duration> {
+        let mut now = START;
+        let mut looks = Vec::new();
+        loop {
+            let next = polls.next(now);
+            assert!(next > now, "a wait for nothing is a storm");
+            now = next;
+            if now.since(START) > within {
+                return looks;
+            }
+            looks.push(now.since(START));
+        }
+    }
+
+    #[test]
+    fn pauses_double_from_the_shortest_to_the_longest() {
+        let unbounded = Polling::new().reads_in_first_minute(None);
+        let mut longest = polls(unbounded, u128::MAX);
+        let seen = looks(&mut longest, Duration::from_secs(12));
+        let expected = [5, 15, 35, 75, 155, 315, 635, 1275, 2555, 5115, 8115, 11_115];
+        assert_eq!(seen, expected.map(ms));
+        let seen = looks(&mut polls(unbounded, 0), ms(100));
+        let half = [2_500, 7_500, 17_500, 37_500, 77_500].map(Duration::from_micros);
+        assert_eq!(seen, half);
+    }
+
+    #[test]
+    fn whatever_happens_the_number_of_looks_is_bounded() {
+        for seed in 0..50 {
+            let rng = Arc::new(SeededRandomness::new(seed));
+            let mut polls = Polls::new(Polling::new(), rng);
+            let (mut now, mut within) = (START, [0; 3]);
+            for holder in 0.. {
+                // Somebody else has it at every look.
+                polls.expect(held(holder, Some(ms(3)), 0, 7), now);
+                now = polls.next(now);
+                let minute = now.since(START).as_secs() / 60;
+                match within.get_mut(minute as usize) {
+                    Some(count) => *count += 1,
+                    None => break,
+                }
+            }
+            assert!((28..=30).contains(&within[0]), "{within:?}");
+            assert!(within[1..].iter().all(|count| (16..=19).contains(count)), "{within:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_comes_when_the_lock_should_be_free_and_others_soon_after() {
+        let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
+        polls.expect(held(1, Some(ms(1000)), 0, 1), START);
+        let seen = looks(&mut polls, ms(1080));
+        assert_eq!(seen, [100, 300, 700, 1000, 1005, 1015, 1035, 1075].map(ms));
+        // The next holder has it for as long, but was seen late.
+        polls.expect(held(2, Some(ms(40)), 0, 1), Boot::new(Duration::from_millis(999_980)));
+        assert_eq!(looks(&mut polls, ms(30)), [Duration::from_micros(12_500), ms(20), ms(25)]);
+    }
+
+    #[test]
+    fn the_more_want_it_the_rarer_each_looks() {
+        let first = |ahead, rivals| {
+            let mut polls = polls(Polling::new(), u128::MAX);
+            polls.expect(held(1, Some(ms(10)), ahead, rivals), START);
+            let mut now = START;
+            let first = polls.next(now).since(START);
+            while now.since(START) < ms(200) {
+                now = polls.next(now);
+            }
+            first
+        };
+        assert_eq!([first(0, 0), first(0, 1)], [ms(5), ms(5)]);
+        assert_eq!([first(0, 4), first(3, 0)], [ms(10), ms(20)]);
+    }
+
+    #[test]
+    fn the_same_holder_starts_nothing_over() {
+        let mut polls = polls(Polling::new(), u128::MAX);
+        for look in [5, 10, 20, 40] {
+            polls.expect(held(1, None, 0, 0), START);
+            assert_eq!(polls.next(START), START.plus(ms(look)));
+        }
+        polls.expect(held(2, None, 0, 0), START);
+        assert_eq!(polls.next(START), START.plus(ms(5)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_bound() {
+        let refused = |polling: Polling| polling.check().unwrap_err().to_string();
+        assert!(refused(Polling::new().shortest(ms(0))).contains("1ms"));
+        assert!(refused(Polling::new().longest(ms(4))).contains("5ms"));
+        assert!(refused(Polling::new().longest(61 * MINUTE)).contains("3600s"));
+        assert!(refused(Polling::new().reads_in_first_minute(Some(4))).contains('5'));
+        assert_eq!(Polling::fast().check().unwrap(), Polling::fast());
+    }
+}
