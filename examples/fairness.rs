@@ -53,7 +53,7 @@ async fn contend(
             let mut count = 0;
             loop {
                 let Ok(acquired) = tokio::time::timeout_at(end, lock.acquire()).await else {
-                    return Ok::<u64, leaselock::Error>(count);
+                    return Ok::<_, leaselock::Error>((count, store));
                 };
                 let guard = acquired?;
                 count += 1;
@@ -64,7 +64,10 @@ async fn contend(
     }
     let mut counts = Vec::new();
     for task in tasks {
-        counts.push(task.await??);
+        let (count, store) = task.await??;
+        // Nobody is left in the queue.
+        store.shutdown().await;
+        counts.push(count);
     }
     Ok(counts)
 }

@@ -132,6 +132,9 @@ pub(crate) struct Contender {
     session: Option<Arc<OpenSession>>,
     /// What is known of the sessions of others; `None` of those that have ended.
     sessions: BTreeMap<HolderId, Option<View>>,
+    /// Who was seen to hold the lock last, and how often somebody else has got it since this one wants it.
+    rival: Option<HolderId>,
+    overtaken: u32,
     /// For how long and how often the store has failed us.
     outage: Outage,
     /// Closed when the caller has stopped waiting.
@@ -173,6 +176,8 @@ impl Contender {
             queued: false,
             session: None,
             sessions: BTreeMap::new(),
+            rival: None,
+            overtaken: 0,
             outage,
             caller,
         }
@@ -536,6 +541,10 @@ impl Contender {
         let now = self.clock().now().boot;
         if let Some((expected, since)) = self.expected(&view) {
             polls.expect(expected, since);
+            if self.is_overtaken(expected.holder) {
+                self.join_the_queue();
+                return Ok(Ok(view));
+            }
         }
         let mut wake = polls.next(now);
         if let Limit::Until(limit) = self.limit {

@@ -290,7 +290,7 @@ setters! { Lock:
     note(text: impl Into<String>) max_hold(limit: Duration) min_hold(time: Duration)
     progress_within(interval: Duration) payload(payload: Payload) keeper(on: bool)
     store_clock(on: bool) trust_wall_clock(max_skew: Duration) polling(polling: Polling)
-    local_handover(on: bool)
+    queue_when_overtaken(on: bool) local_handover(on: bool)
 }
 
 setters! { RwLock:

@@ -133,6 +133,12 @@ impl Lock {
         /// How often a waiter looks whether the lock has become free.
         polling(polling: Polling) { polling: polling }
 
+        /// Whether an acquisition that sees two others get the lock before it takes a ticket and waits in the
+        /// queue from then on, as with [`fair`](Self::fair), as it does unless turned off. Never done with a
+        /// payload, a note, an interval of renewal, or without a keeper, nor where the store lets nobody
+        /// write the record of a session.
+        queue_when_overtaken(on: bool) { no_queue: !on }
+
         /// Whether the lock goes from one holder in this process to the next without a request, as it does
         /// unless turned off: to those who want it by handles of the same opened store and on the same
         /// terms, in the order in which they came, each with a token of its own. After half a second, or

@@ -67,6 +67,7 @@ pub(crate) struct LockOptions {
     pub(crate) manual: bool,
     pub(crate) no_store_clock: bool,
     pub(crate) no_local_handover: bool,
+    pub(crate) no_queue: bool,
     pub(crate) polling: Polling,
     pub(crate) max_skew: Option<Duration>,
 }

@@ -12,7 +12,7 @@ use crate::rng::Randomness;
 ///
 /// Pauses between looks double from the shortest to the longest, and begin again when somebody else has
 /// got the lock and about when the present holder is expected to be done, going by the tenures in the
-/// lock's history. Each is drawn between half of that and the whole. The number of looks is bounded in any
+/// lock's history. Each is drawn between three quarters of that and the whole. The number of looks is bounded in any
 /// case: two fifths of those of the first minute may come at any time, the others are spread evenly, and so
 /// are all later ones.
 ///
@@ -40,11 +40,11 @@ const CHANGE: Duration = Duration::from_millis(10);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Polling {
-    /// What is done unless something else is asked for: pauses from 5 ms to 3 s, and at most 30 reads in the
+    /// What is done unless something else is asked for: pauses from 5 ms to 4 s, and at most 30 reads in the
     /// first minute.
     #[must_use]
     pub const fn new() -> Self {
-        let (shortest, longest) = (Duration::from_millis(5), Duration::from_secs(3));
+        let (shortest, longest) = (Duration::from_millis(5), Duration::from_secs(4));
         Self { shortest, longest, first_minute: Some(30) }
     }
 
@@ -112,11 +112,19 @@ pub(crate) struct Expected {
     /// Who holds it …
     pub(crate) holder: HolderId,
     /// … for how long, usually.
-    pub(crate) hold: Option<Duration>,
+    pub(crate) usual: Option<Usual>,
     /// How many others will have it before.
     pub(crate) ahead: u32,
     /// How many others have had it lately and may want it again.
     pub(crate) rivals: u32,
+}
+
+/// For how long a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usual {
+    pub(crate) hold: Duration,
+    /// Whether it is for about as long every time.
+    pub(crate) regular: bool,
 }
 
 /// The looks of one waiter.
@@ -154,12 +162,20 @@ impl Polls {
         }
         let Polling { shortest, longest, .. } = self.polling;
         let turns = if expected.ahead > 0 { expected.ahead + 1 } else { expected.rivals.max(1) };
-        self.about_then = (shortest * turns).min(longest);
+        self.about_then = shortest;
         self.bound = shortest;
-        if let Some(hold) = expected.hold {
-            let first = (hold.saturating_add(CHANGE)).saturating_mul(turns) / 4;
-            self.bound = first.min(LONG.max(shortest)).clamp(shortest, longest);
-            self.free_at = Some(since.plus(hold.saturating_mul(expected.ahead + 1)));
+        if let Some(Usual { hold, regular }) = expected.usual {
+            // What it takes to be late by is measured by how long it is held.
+            let about_then = shortest.max(hold / 8).saturating_mul(turns);
+            self.about_then = about_then.min(longest);
+            let first = if regular {
+                hold.saturating_mul(2)
+            } else {
+                hold.saturating_add(CHANGE).saturating_mul(turns).min(LONG * 2) / 2
+            };
+            self.bound = first.clamp(shortest, longest);
+            let before = hold.saturating_add(CHANGE).saturating_mul(expected.ahead);
+            self.free_at = Some(since.plus(before.saturating_add(hold)));
         }
     }
 
@@ -168,7 +184,7 @@ impl Polls {
         if self.free_at.take_if(|at| *at <= now).is_some() {
             self.bound = self.about_then;
         }
-        let pause = self.bound / 2 + self.rng.up_to(self.bound / 2);
+        let pause = self.bound / 4 * 3 + self.rng.up_to(self.bound / 4);
         self.bound = (self.bound * 2).min(self.polling.longest);
         let wake = now.plus(pause);
         let wake = self.free_at.map_or(wake, |at| wake.min(at));
@@ -230,7 +246,8 @@ mod tests {
     }
 
     fn held(number: u128, hold: Option<Duration>, ahead: u32, rivals: u32) -> Expected {
-        Expected { holder: HolderId::from_random(number), hold, ahead, rivals }
+        let usual = hold.map(|hold| Usual { hold, regular: false });
+        Expected { holder: HolderId::from_random(number), usual, ahead, rivals }
     }
 
     /// The looks within the time.
@@ -253,11 +270,11 @@ mod tests {
         let unbounded = Polling::new().reads_in_first_minute(None);
         let mut longest = polls(unbounded, u128::MAX);
         let seen = looks(&mut longest, Duration::from_secs(12));
-        let expected = [5, 15, 35, 75, 155, 315, 635, 1275, 2555, 5115, 8115, 11_115];
+        let expected = [5, 15, 35, 75, 155, 315, 635, 1275, 2555, 5115, 9115];
         assert_eq!(seen, expected.map(ms));
         let seen = looks(&mut polls(unbounded, 0), ms(100));
-        let half = [2_500, 7_500, 17_500, 37_500, 77_500].map(Duration::from_micros);
-        assert_eq!(seen, half);
+        let early = [3_750, 11_250, 26_250, 56_250].map(Duration::from_micros);
+        assert_eq!(seen, early);
     }
 
     #[test]
@@ -285,11 +302,15 @@ mod tests {
     fn a_look_comes_when_the_lock_should_be_free_and_others_soon_after() {
         let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
         polls.expect(held(1, Some(ms(1000)), 0, 1), START);
-        let seen = looks(&mut polls, ms(1080));
-        assert_eq!(seen, [100, 300, 700, 1000, 1005, 1015, 1035, 1075].map(ms));
+        let seen = looks(&mut polls, ms(1400));
+        assert_eq!(seen, [100, 300, 700, 1000, 1125, 1375].map(ms));
         // The next holder has it for as long, but was seen late.
         polls.expect(held(2, Some(ms(40)), 0, 1), Boot::new(Duration::from_millis(999_980)));
-        assert_eq!(looks(&mut polls, ms(30)), [Duration::from_micros(12_500), ms(20), ms(25)]);
+        assert_eq!(looks(&mut polls, ms(30)), [20, 25].map(ms));
+        // It has it for as long as ever.
+        let usual = Some(Usual { hold: ms(1000), regular: true });
+        polls.expect(Expected { usual, ..held(3, None, 0, 1) }, START);
+        assert_eq!(looks(&mut polls, ms(1130)), [1000, 1125].map(ms));
     }
 
     #[test]
@@ -304,8 +325,8 @@ mod tests {
             }
             first
         };
-        assert_eq!([first(0, 0), first(0, 1)], [ms(5), ms(5)]);
-        assert_eq!([first(0, 4), first(3, 0)], [ms(10), ms(20)]);
+        assert_eq!([first(0, 0), first(0, 1)], [ms(10), ms(10)]);
+        assert_eq!([first(0, 4), first(3, 0)], [ms(10), ms(40)]);
     }
 
     #[test]

@@ -1,13 +1,20 @@
-//! Hand-over inside a process.
+//! Hand-over inside a process: those who want a lock by the handles of one store.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use leaselock::{LockGuard, Release, Store};
+use futures::FutureExt;
+use leaselock::clock::Clock as _;
+use leaselock::{
+    Attempt, Break, ErrorKind, FencingToken, Lock, LockGuard, LossReason, Payload, Release,
+    Runtime, Store,
+};
 use leaselock_test_support::clock::{ManualClock, breathe};
-use leaselock_test_support::counting::CountingStore;
+use leaselock_test_support::counting::{CountingStore, FailKind};
+use tokio::task::JoinHandle;
 
 const TTL: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
 
 struct World {
     clock: ManualClock,
@@ -16,32 +23,42 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
-            clock: ManualClock::new(),
-            objects: CountingStore::in_memory().ignoring(".leaselock"),
-        }
+        let objects = CountingStore::in_memory().ignoring(".leaselock");
+        Self { clock: ManualClock::new(), objects }
     }
 
+    /// On this thread, where time passes only when it is told to.
     async fn process(&self) -> Store {
-        Store::from_object_store(self.objects.as_store())
+        let builder = Store::from_object_store(self.objects.as_store())
             .check_preconditions(false)
             .clock(Arc::new(self.clock.clone()))
-            .open()
-            .await
-            .expect("opens")
+            .runtime(Runtime::Current);
+        builder.open().await.expect("opens")
+    }
+
+    fn writes(&self) -> u64 {
+        self.objects.counts().writes()
     }
 }
 
+fn lock(store: &Store) -> Lock {
+    store.lock("x").ttl(TTL)
+}
+
+async fn hold(store: &Store) -> LockGuard {
+    lock(store).acquire().await.expect("acquires")
+}
+
 /// Somebody who waits for the lock, and has come to wait.
-async fn waiter(store: &Store) -> tokio::task::JoinHandle<LockGuard> {
-    let lock = store.lock("x").ttl(TTL);
+async fn waiter(store: &Store) -> JoinHandle<LockGuard> {
+    let lock = lock(store);
     let waiting = tokio::spawn(async move { lock.acquire().await.expect("acquires") });
     breathe().await;
     waiting
 }
 
-async fn hold(store: &Store) -> LockGuard {
-    store.lock("x").ttl(TTL).acquire().await.expect("acquires")
+async fn given_back(guard: LockGuard) {
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
 }
 
 #[tokio::test]
@@ -55,18 +72,311 @@ async fn a_lock_is_handed_on_in_order_without_a_request_and_with_rising_tokens()
     }
     // The first hand-over reserves tokens, which is the only write.
     world.objects.reset();
-    for (number, next) in waiting.into_iter().enumerate() {
-        let token = guard.token();
-        assert_eq!(guard.release().await.expect("releases"), Release::Released);
+    for next in waiting {
+        let (token, id) = (guard.token(), guard.id());
+        given_back(guard).await;
         guard = next.await.expect("no panic");
         assert!(guard.is_held());
         assert!(guard.token() > token);
-        assert_eq!(world.objects.counts().writes(), 1, "after {number}");
+        assert_ne!(guard.id(), id);
+        assert_eq!(world.writes(), 1);
     }
     assert_eq!(world.objects.counts().reads(), 0);
     let last = guard.token();
-    assert_eq!(guard.release().await.expect("releases"), Release::Released);
-    assert_eq!(world.objects.counts().writes(), 2, "given back when nobody waits");
-    let other = hold(&world.process().await).await;
-    assert!(other.token() > last);
+    given_back(guard).await;
+    assert_eq!(world.writes(), 2, "given back when nobody waits");
+    assert!(hold(&world.process().await).await.token() > last);
+}
+
+#[tokio::test]
+async fn tokens_are_reserved_again_when_they_have_run_out() {
+    let world = World::new();
+    let store = world.process().await;
+    let mut guard = hold(&store).await;
+    world.objects.reset();
+    let mut tokens = vec![guard.token()];
+    for _ in 0..200 {
+        let next = waiter(&store).await;
+        given_back(guard).await;
+        guard = next.await.expect("no panic");
+        tokens.push(guard.token());
+    }
+    assert!(tokens.is_sorted_by(|before, after| before < after));
+    // 64, 64, and then as many as had been handed on.
+    assert_eq!(world.writes(), 3);
+    let record = lock(&store).inspect().await.expect("reads");
+    assert!(record.token > tokens.last().copied(), "what is out is on record");
+}
+
+#[tokio::test]
+async fn a_guard_that_is_dropped_hands_on_as_well_in_and_outside_a_runtime() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let (first, second) = (waiter(&store).await, waiter(&store).await);
+    drop(guard);
+    let guard = first.await.expect("no panic");
+    std::thread::spawn(move || drop(guard)).join().expect("no panic");
+    assert!(second.await.expect("no panic").is_held());
+}
+
+#[tokio::test]
+async fn whoever_stops_waiting_is_passed_over() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let waiting = [waiter(&store).await, waiter(&store).await, waiter(&store).await];
+    waiting[0].abort();
+    waiting[1].abort();
+    breathe().await;
+    given_back(guard).await;
+    let [.., last] = waiting;
+    assert!(last.await.expect("no panic").is_held());
+    // Whoever is called and goes in that moment hands on.
+    let guard = hold_next(&world, &store).await;
+    let lock = lock(&store);
+    let mut called = Box::pin(lock.acquire());
+    assert!((&mut called).now_or_never().is_none());
+    let last = waiter(&store).await;
+    given_back(guard).await;
+    drop(called);
+    assert!(last.await.expect("no panic").is_held());
+}
+
+/// Holds it after those who have had it.
+async fn hold_next(world: &World, store: &Store) -> LockGuard {
+    let lock = lock(store);
+    world.clock.passing(async { lock.acquire().await.expect("acquires") }).await
+}
+
+#[tokio::test]
+async fn a_limit_holds_in_the_queue_and_says_who_has_the_lock() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let limited = lock(&store);
+    let waiting = tokio::spawn(async move { limited.acquire_timeout(2 * SECOND).await });
+    breathe().await;
+    world.clock.pass(SECOND).await;
+    assert!(!waiting.is_finished());
+    world.clock.pass(SECOND).await;
+    let Attempt::Held(info) = waiting.await.expect("no panic").expect("reads") else {
+        panic!("is held")
+    };
+    assert_eq!(info.holders[0].id, guard.id());
+    // And nothing is left of it.
+    world.objects.reset();
+    given_back(guard).await;
+    assert_eq!(world.writes(), 1);
+    assert_eq!(world.objects.counts().reads(), 0);
+}
+
+#[tokio::test]
+async fn a_single_look_does_not_wait_in_the_queue() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let next = waiter(&store).await;
+    world.objects.reset();
+    let looked = lock(&store).try_acquire().await.expect("reads");
+    assert!(matches!(looked, Attempt::Held(_)));
+    assert_eq!(world.objects.counts().total(), 1);
+    given_back(guard).await;
+    assert!(next.await.expect("no panic").is_held());
+}
+
+#[tokio::test]
+async fn the_loss_of_the_lease_is_the_loss_of_all_and_the_next_contends() {
+    let world = World::new();
+    let store = world.process().await;
+    let first = hold(&store).await;
+    let (second, third) = (waiter(&store).await, waiter(&store).await);
+    given_back(first).await;
+    let second = second.await.expect("no panic");
+    lock(&store).break_lease(Break::force()).await.expect("breaks");
+    // Whoever holds it never gives it back, and the next gets it all the same.
+    let lost = world.clock.passing(second.lost()).await;
+    assert!(matches!(lost, LossReason::Broken { .. }), "{lost:?}");
+    let third = world.clock.passing(third).await.expect("no panic");
+    assert!(third.is_held() && third.token() > second.token());
+    assert!(!second.is_held());
+    let token = third.token();
+    // It does not get in the way of those who hold it now.
+    assert!(matches!(second.release().await, Ok(Release::AlreadyLost(_))));
+    assert!(third.is_held());
+    let fourth = waiter(&store).await;
+    given_back(third).await;
+    let fourth = world.clock.passing(fourth).await.expect("no panic");
+    assert!(fourth.is_held() && fourth.token() > token);
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_renewed_is_lost_for_all() {
+    let world = World::new();
+    let store = world.process().await;
+    let first = hold(&store).await;
+    let second = waiter(&store).await;
+    given_back(first).await;
+    let second = second.await.expect("no panic");
+    world.objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    world.clock.pass(TTL / 10 * 9 - SECOND).await;
+    assert!(second.is_held());
+    world.clock.pass(SECOND).await;
+    assert!(!second.is_held());
+    assert_eq!(second.lost().now_or_never(), Some(LossReason::Unreachable));
+}
+
+#[tokio::test]
+async fn what_cannot_be_reserved_is_not_handed_on() {
+    let world = World::new();
+    let store = world.process().await;
+    let first = hold(&store).await;
+    let token = first.token();
+    let second = waiter(&store).await;
+    // The reservation fails; what comes after it does not.
+    world.objects.fail_next_puts(1, FailKind::BeforeGeneric);
+    given_back(first).await;
+    let second = world.clock.passing(second).await.expect("no panic");
+    assert!(second.is_held() && second.token() > token);
+    let record = lock(&store).inspect().await.expect("reads");
+    assert_eq!(record.holders[0].id, second.id(), "by a lease of its own");
+}
+
+#[tokio::test]
+async fn other_processes_get_their_turn() {
+    let world = World::new();
+    let (store, other) = (world.process().await, world.process().await);
+    let guard = hold(&store).await;
+    let outside = waiter(&other).await;
+    let mut queue = Vec::new();
+    for _ in 0..20 {
+        queue.push(waiter(&store).await);
+    }
+    let busy = tokio::spawn({
+        let clock = world.clock.clone();
+        async move {
+            let mut guard = guard;
+            let mut tokens: Vec<FencingToken> = Vec::new();
+            for next in queue {
+                clock.sleep_until(clock.now().boot.plus(SECOND / 10)).await;
+                tokens.push(guard.token());
+                given_back(guard).await;
+                guard = next.await.expect("no panic");
+            }
+            tokens.push(guard.token());
+            given_back(guard).await;
+            tokens
+        }
+    });
+    let outside = world.clock.passing(outside).await.expect("no panic");
+    assert!(!busy.is_finished(), "it came before all of those");
+    let token = outside.token();
+    given_back(outside).await;
+    let tokens = world.clock.passing(busy).await.expect("no panic");
+    assert!(tokens.is_sorted_by(|before, after| before < after));
+    assert!(!tokens.contains(&token) && tokens.iter().any(|other| *other < token));
+}
+
+#[tokio::test]
+async fn a_process_pauses_when_its_turn_is_over() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let next = waiter(&store).await;
+    world.clock.pass(SECOND / 2).await;
+    world.objects.reset();
+    given_back(guard).await;
+    breathe().await;
+    assert_eq!(world.writes(), 1, "given back");
+    world.clock.pass(SECOND / 50).await;
+    assert_eq!(world.writes(), 1, "for others to take");
+    world.clock.pass(SECOND / 10).await;
+    assert!(next.await.expect("no panic").is_held());
+    assert_eq!(world.objects.counts().reads(), 0, "nobody else did");
+}
+
+#[tokio::test]
+async fn a_failing_store_fails_all_who_wait_at_once() {
+    let world = World::new();
+    let store = world.process().await;
+    world.objects.fail_gets(true);
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let lock = lock(&store);
+        waiting.push(tokio::spawn(async move { lock.acquire().await.map(drop) }));
+    }
+    breathe().await;
+    let began = world.clock.now().boot;
+    for waiting in waiting {
+        let answer = world.clock.passing(waiting).await.expect("no panic");
+        assert_eq!(answer.expect_err("fails").kind(), ErrorKind::Unavailable);
+    }
+    // Each has waited for as long as it bears, the first of them for all: not one after the other.
+    assert!(world.clock.now().boot.since(began) < 70 * SECOND);
+}
+
+#[tokio::test]
+async fn a_shutdown_sends_away_who_waits_and_gives_back_what_is_held() {
+    let world = World::new();
+    let store = world.process().await;
+    let first = hold(&store).await;
+    let next = waiter(&store).await;
+    given_back(first).await;
+    let second = next.await.expect("no panic");
+    let lock = lock(&store);
+    let third = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    breathe().await;
+    let report = store.shutdown().await;
+    assert_eq!((report.released, report.unconfirmed), (1, 0));
+    assert!(!second.is_held());
+    let error = third.await.expect("no panic").expect_err("is sent away");
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
+    let info = world.process().await.lock("x").inspect().await.expect("reads");
+    assert!(info.holders.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_holder_writes_is_written_for_the_lease() {
+    let world = World::new();
+    let store = world.process().await;
+    let first = hold(&store).await;
+    let next = waiter(&store).await;
+    given_back(first).await;
+    let guard = next.await.expect("no panic");
+    guard.renew().await.expect("renews");
+    let payload = Payload::from_json_str("7").expect("is small");
+    guard.set_payload(payload.clone()).await.expect("is set");
+    let info = lock(&store).inspect().await.expect("reads");
+    assert_eq!(info.payload, Some(payload));
+    assert_eq!(info.holders.len(), 1);
+    assert_eq!(guard.watch().status().renewals, info.holders[0].renewals);
+}
+
+#[tokio::test]
+async fn what_is_wanted_on_other_terms_goes_through_the_store() {
+    let world = World::new();
+    let store = world.process().await;
+    let payload = Payload::from_json_str("1").expect("is small");
+    let others = [
+        lock(&store).local_handover(false),
+        lock(&store).ttl(2 * TTL),
+        lock(&store).owner("another"),
+        lock(&store).payload(payload),
+        lock(&store).min_hold(SECOND),
+        lock(&store).max_hold(SECOND),
+        lock(&store).progress_within(SECOND),
+        lock(&store).keeper(false),
+    ];
+    for other in others {
+        let guard = hold_next(&world, &store).await;
+        let acquiring = other.clone();
+        let waiting = tokio::spawn(async move { acquiring.acquire().await.expect("acquires") });
+        breathe().await;
+        world.objects.reset();
+        given_back(guard).await;
+        assert_eq!(world.writes(), 1, "given back");
+        let guard = world.clock.passing(waiting).await.expect("no panic");
+        assert!(guard.is_held());
+        world.clock.passing(guard.release()).await.expect("releases");
+    }
 }

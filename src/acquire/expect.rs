@@ -1,15 +1,17 @@
 //! What a waiter expects of those who have the lock or want it, going by the record. It decides when to
 //! look, and nothing else.
 
-use std::time::Duration;
-
-use super::{Contender, View};
+use super::{Contender, Under, View};
 use crate::clock::Boot;
-use crate::polling::Expected;
+use crate::holder::HolderId;
+use crate::polling::{Expected, Usual};
 use crate::record::{Ended, Record, Tenure};
 
-/// Of how many tenures the usual one is taken.
+/// Whoever waits bears it so often that somebody else gets the lock who did not wait for it.
+const OVERTAKEN: u32 = 2;
+/// Of how many tenures the usual one is taken, and how many it takes to call them regular.
 const TENURES: usize = 8;
+const ENOUGH: usize = 4;
 
 impl Contender {
     /// What to expect, and since when the present holder has been seen.
@@ -21,8 +23,30 @@ impl Contender {
         let (since, holder) = seen.min()?;
         let place = record.waiters.iter().position(|ticket| ticket.id == self.id);
         let ahead = place.and_then(|place| u32::try_from(place).ok()).unwrap_or(0);
-        let hold = usual_hold(&record.history);
-        Some((Expected { holder, hold, ahead, rivals: self.rivals(record) }, since))
+        let usual = usual(&record.history);
+        Some((Expected { holder, usual, ahead, rivals: self.rivals(record) }, since))
+    }
+
+    /// Whether others have got the lock so often since this one wants it that it should take a ticket:
+    /// whoever leaves the lock and wants it again is there first, time and again.
+    pub(super) fn is_overtaken(&mut self, holder: HolderId) -> bool {
+        let before = self.rival.replace(holder);
+        self.overtaken += u32::from(before.is_some_and(|before| before != holder));
+        self.overtaken >= OVERTAKEN && self.target.may_queue && !self.target.want.queue
+    }
+
+    /// Goes on as an acquisition that waits in the queue.
+    pub(super) fn join_the_queue(&mut self) {
+        tracing::debug!(lock = %self.target.name, "others have got the lock before: queues for it");
+        (self.target.want.queue, self.target.under) = (true, Under::Implied);
+        self.begin_anew();
+    }
+
+    /// Goes on without a ticket: there can be no session to wait under.
+    pub(super) fn do_without_the_queue(&mut self) {
+        (self.target.want.queue, self.target.under) = (false, Under::Itself);
+        self.target.may_queue = false;
+        self.begin_anew();
     }
 
     /// How many others have had it lately.
@@ -41,11 +65,76 @@ impl Contender {
     }
 }
 
-/// The median of the last tenures that ended as they should.
-fn usual_hold(history: &[Tenure]) -> Option<Duration> {
+/// The median of the last tenures that ended as they should; regular, if the middle half of them is close
+/// to that.
+fn usual(history: &[Tenure]) -> Option<Usual> {
     let done = |tenure: &&Tenure| matches!(tenure.ended, Ended::Released | Ended::Finished);
     let last = history.iter().rev().filter(done).take(TENURES);
     let mut holds: Vec<_> = last.map(|tenure| tenure.to.since(tenure.from)).collect();
     holds.sort_unstable();
-    holds.get(holds.len() / 2).copied()
+    let quarter = |which: usize| holds.get(holds.len() * which / 4).copied();
+    let (low, hold, high) = (quarter(1)?, quarter(2)?, quarter(3)?);
+    let regular = holds.len() >= ENOUGH && high.saturating_sub(low) <= hold / 4;
+    Some(Usual { hold, regular })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::holder::{Nonce, Owner};
+    use crate::protocol::lock::{Acquire, AcquireDecision, HolderDecision, Own, acquire, release};
+    use crate::protocol::queue::Want;
+    use crate::record::Kind;
+    use crate::time::{Moment, Wall};
+    use crate::token::FencingToken;
+
+    /// The history of a lock that was held for these times, by whoever.
+    fn held_for(times: &[u64]) -> Vec<Tenure> {
+        let mut record = Record::free(FencingToken::ZERO, Nonce::from_random(0));
+        let mut wall = Wall::from_micros(0);
+        for (number, ms) in (1..).zip(times) {
+            let evidence = crate::protocol::expiry::Evidence {
+                now: Moment { boot: Boot::default(), wall },
+                observations: &Default::default(),
+                store: None,
+                max_skew: None,
+                sessions: &crate::protocol::expiry::Sessions::NONE,
+            };
+            let id = HolderId::from_random(number);
+            let intent = Acquire {
+                kind: Kind::Lock,
+                want: Want::ALONE,
+                id,
+                ttl: Duration::from_secs(30),
+                owner: Owner::default(),
+                payload: None,
+                nonce: Nonce::from_random(number),
+                above: FencingToken::ZERO,
+                reserve: 0,
+            };
+            let decision = acquire(Some(&record), &evidence, &intent);
+            let AcquireDecision::Write { record: held, .. } = decision else { panic!("is free") };
+            wall = wall.plus(Duration::from_millis(*ms));
+            let own = Own { id, renewals: 0, unresolved: false };
+            let decision = release(&held, own, None, Nonce::from_random(number), wall);
+            let HolderDecision::Write(freed) = decision else { panic!("is held") };
+            record = *freed;
+        }
+        record.history
+    }
+
+    #[test]
+    fn the_usual_hold_is_the_median_of_the_last_ones() {
+        let of = |times: &[u64]| usual(&held_for(times)).map(|usual| (usual.hold, usual.regular));
+        let ms = Duration::from_millis;
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7]), Some((ms(7), false)));
+        assert_eq!(of(&[100, 101, 99, 100]), Some((ms(100), true)));
+        assert_eq!(of(&[100, 500, 20, 900]), Some((ms(500), false)));
+        // One that was hung, and those of long ago, change nothing.
+        let times = [5000, 5000, 5000, 100, 100, 100, 90_000, 100, 100, 100, 100];
+        assert_eq!(of(&times), Some((ms(100), true)));
+    }
 }

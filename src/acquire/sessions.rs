@@ -42,7 +42,15 @@ impl Contender {
             Under::Session(open) => Arc::clone(open),
             Under::Implied => {
                 let opening = own::session(self.client(), self.terms.ttl, self.limit);
-                self.unless_given_up(opening).await??
+                match self.unless_given_up(opening).await? {
+                    Ok(open) => open,
+                    Err(error) if self.target.may_queue => {
+                        tracing::debug!(lock = %self.target.name, %error, "cannot queue for it");
+                        self.do_without_the_queue();
+                        return Ok(true);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         };
         self.session = Some(open);

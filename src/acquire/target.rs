@@ -18,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) want: Want,
     pub(crate) under: Under,
+    /// Whether it may take to the queue when others get it again and again.
+    pub(crate) may_queue: bool,
     /// Whether the lease will be handed on inside the process.
     pub(crate) sharing: Option<Sharing>,
 }
@@ -44,7 +46,26 @@ pub(crate) enum Under {
 
 impl Target {
     pub(crate) fn alone(client: Arc<Client>, kind: Kind, name: String) -> Self {
-        Self { client, kind, name, want: Want::ALONE, under: Under::Itself, sharing: None }
+        Self {
+            client,
+            kind,
+            name,
+            want: Want::ALONE,
+            under: Under::Itself,
+            may_queue: false,
+            sharing: None,
+        }
+    }
+
+    /// The same, which may take to the queue if these options allow for it: what is held under a session
+    /// is not renewed by itself, and the queue has no room for what is said of one holder.
+    pub(crate) fn queueing(&self, options: &LockOptions) -> Self {
+        let plain = self.kind == Kind::Lock && matches!(self.under, Under::Itself);
+        let special = options.manual
+            || options.renew_every.is_some()
+            || options.payload.is_some()
+            || options.note.is_some();
+        Self { may_queue: plain && !special && !options.no_queue, ..self.clone() }
     }
 
     /// The same, for others in this process too.

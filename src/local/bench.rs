@@ -244,7 +244,7 @@ impl Bench {
             }
             (_, waiter) => {
                 let pausing = waiter.is_some();
-                queue.extend(waiter);
+                waiter.into_iter().for_each(|waiter| queue.push_front(waiter));
                 has.take().map_or(Step::Over(None), |leased| Step::GiveBack(leased, pausing))
             }
         }

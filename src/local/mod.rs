@@ -72,6 +72,7 @@ pub(crate) async fn contend(
     options: &LockOptions,
     limit: Limit,
 ) -> Result<Contended> {
+    let target = &target.queueing(options);
     if !is_shareable(target, options) {
         return contend_for(target, options, limit).await;
     }
