@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leaselock::{LockGuard, Release, Store};
+use futures::FutureExt;
+use leaselock::{Break, LeasePhase, LockGuard, LossReason, Release, Store};
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::CountingStore;
 
@@ -69,4 +70,21 @@ async fn a_lock_is_handed_on_in_order_without_a_request_and_with_rising_tokens()
     assert_eq!(world.objects.counts().writes(), 2, "given back when nobody waits");
     let other = hold(&world.process().await).await;
     assert!(other.token() > last);
+}
+
+#[tokio::test]
+async fn a_loss_before_anybody_listens_is_heard_of() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let (lost, mut watch) = (guard.lost(), guard.watch());
+    let other = world.process().await;
+    let break_ = Break::force().reason("a test");
+    other.lock("x").break_lease(break_).await.expect("breaks");
+    // Its keeper renews, and finds that.
+    world.clock.pass(TTL / 2).await;
+    let heard = |reason: &LossReason| matches!(reason, LossReason::Broken { .. });
+    assert!(lost.now_or_never().is_some_and(|reason| heard(&reason)));
+    let status = watch.changed().now_or_never().expect("is told");
+    assert!(matches!(status.phase, LeasePhase::Lost(reason) if heard(&reason)));
 }
