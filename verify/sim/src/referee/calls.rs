@@ -302,7 +302,9 @@ impl Referee {
         // An acquisition that was over before its call was given up has been undone since then.
         let unending =
             matches!(call.state, CallState::GivenUp(at) if troubled > at.min(landed) + patience);
-        if call.limited || unending {
+        // Of several locks, one may have been lost while the next was waited for: left to expire, too.
+        let lost = call.with.is_some() && troubled > landed;
+        if call.limited || unending || lost {
             return;
         }
         if machine.state == State::Paused || troubled > since {
