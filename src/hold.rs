@@ -562,12 +562,22 @@ impl Hold {
     }
 
     pub(crate) fn watch(self: &Arc<Self>) -> LeaseWatch {
-        LeaseWatch { hold: Arc::clone(self), seen: self.seen() }
+        let seen = self.seen();
+        self.settle();
+        LeaseWatch { hold: Arc::clone(self), seen }
     }
 
     fn seen(&self) -> Seen {
         let session = self.session.as_ref().map(|session| session.state.changes());
         Seen { own: self.state.changes(), session: session.unwrap_or_default() }
+    }
+
+    /// Takes note of what it has come to. Of what becomes of its session after that is heard again, and
+    /// of what became of it before is not: that must be its own by then.
+    fn note(&self, seen: &mut Seen) {
+        let Seen { session, .. } = self.seen();
+        self.settle();
+        *seen = Seen { own: self.state.changes(), session };
     }
 
     /// Waits for a change that was not seen; for ever once the lease has ended and that was seen.
@@ -590,15 +600,9 @@ impl Hold {
             };
             tokio::select! {
                 biased;
-                () = self.state.changed_since(seen.own) => return *seen = self.seen(),
-                () = session.state.changed_since(seen.session), if watched => {
-                    seen.session = session.state.changes();
-                    self.settle();
-                    // Its renewal is ours, its end comes as our own change.
-                    if self.is_live() {
-                        return *seen = self.seen();
-                    }
-                }
+                () = self.state.changed_since(seen.own) => return self.note(seen),
+                // Its renewal is ours, and so is its end.
+                () = session.state.changed_since(seen.session), if watched => return self.note(seen),
                 () = limit, if watched => self.settle(),
             }
         }
@@ -615,6 +619,7 @@ impl Hold {
             loop {
                 // Before looking: a change in between is heard of.
                 let mut seen = hold.seen();
+                hold.settle();
                 if let Some(found) = wanted(&hold.state.borrow().phase) {
                     return found;
                 }

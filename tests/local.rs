@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use leaselock::clock::Clock as _;
 use leaselock::{
-    Attempt, Break, ErrorKind, FencingToken, Lock, LockGuard, LossReason, Payload, Release,
-    Runtime, Store,
+    Attempt, Break, ErrorKind, FencingToken, LeasePhase, Lock, LockGuard, LossReason, Payload,
+    Release, Runtime, Store,
 };
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -379,4 +379,21 @@ async fn what_is_wanted_on_other_terms_goes_through_the_store() {
         assert!(guard.is_held());
         world.clock.passing(guard.release()).await.expect("releases");
     }
+}
+
+#[tokio::test]
+async fn a_loss_before_anybody_listens_is_heard_of() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let (lost, mut watch) = (guard.lost(), guard.watch());
+    let other = world.process().await;
+    let break_ = Break::force().reason("a test");
+    other.lock("x").break_lease(break_).await.expect("breaks");
+    // Its keeper renews, and finds that.
+    world.clock.pass(TTL / 2).await;
+    let heard = |reason: &LossReason| matches!(reason, LossReason::Broken { .. });
+    assert!(lost.now_or_never().is_some_and(|reason| heard(&reason)));
+    let status = watch.changed().now_or_never().expect("is told");
+    assert!(matches!(status.phase, LeasePhase::Lost(reason) if heard(&reason)));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leaselock::record::Kind;
 
 use crate::config::{
-    Config, ENDS_ALL, FAST, FINE_TICK, LASTS_ONE, LONGER_TICK, Once, Rules, SLOW, Sabotage,
+    Config, ENDS_ALL, FAST, FINE_TICK, LASTS_ONE, LONGER_TICK, Local, Once, Rules, SLOW, Sabotage,
 };
 use crate::family::{Family, FamilySabotage, Member};
 use crate::fence::{FenceSabotage, Fenced};
@@ -29,6 +29,10 @@ const KEPT: Option<Once> = Some(Once { retention: None });
 /// One that stands for a little more than a tick. Without its margin the store's clock would tell
 /// that it is past after one.
 const KEPT_A_WHILE: Option<Once> = Some(Once { retention: Some(Duration::from_secs(10)) });
+/// A process that hands on what its acquisitions reserve.
+const HANDS_ON: Option<Local> = Some(Local { hand_overs: 1, with_acquisition: 1, with_renewal: 0 });
+/// One that reserves by renewals only.
+const RESERVES: Option<Local> = Some(Local { hand_overs: 1, with_acquisition: 0, with_renewal: 2 });
 const BOTH: Rules = Rules { observation: true, store_clock: true };
 
 const TWO_HOLDERS: Fenced = Fenced {
@@ -271,6 +275,12 @@ pub(crate) fn configurations() -> Vec<Entry<Config>> {
             173_729,
             Config { rates: vec![SLOW], writes: 5, ..once.clone() },
         ),
+        quick(
+            "handed on: by an acquisition",
+            1_591_304,
+            Config { local: HANDS_ON, ..base.clone() },
+        ),
+        quick("handed on: by a renewal", 1_337_313, Config { local: RESERVES, ..base.clone() }),
         deep("once: nearly past", 3_074_053, for_a_while),
         deep("once: a crash", 1_450_598, Config { crashes: 1, ..once.clone() }),
         deep("once: a break", 3_831_398, Config { breaks: 1, ..once.clone() }),
@@ -286,6 +296,8 @@ pub(crate) fn sabotages() -> Vec<(&'static str, Config)> {
     use Sabotage as S;
     let base = Config::default();
     let once = Config { once: KEPT, ..base.clone() };
+    let handing = Config { local: HANDS_ON, ..base.clone() };
+    let reserving = Config { local: RESERVES, ..base.clone() };
     let with = |sabotage, config: Config| Config { sabotage: Some(sabotage), ..config };
     vec![
         ("no read-back on conflict", with(S::NoReadBack, base.clone())),
@@ -325,6 +337,10 @@ pub(crate) fn sabotages() -> Vec<(&'static str, Config)> {
         ("extended without an answer", with(S::ExtendedWithoutAnswer, base.clone())),
         ("first write forgotten", with(S::FirstWriteForgotten, base.clone())),
         ("identity kept", with(S::IdentityKept, base.clone())),
+        ("handed on: token not advanced", with(S::TokenNotAdvanced, handing.clone())),
+        ("handed on: tokens not reserved", with(S::TokensNotReserved, reserving)),
+        ("handed on: after the loss", with(S::HandedOverAfterLoss, handing.clone())),
+        ("handed on: counted from then", with(S::CountedFromHandOver, handing)),
         (
             "once: result of anybody",
             with(S::ResultOfAnybody, Config { writes: 3, breaks: 1, ..once.clone() }),

@@ -27,8 +27,21 @@ pub(crate) struct Config {
     pub(crate) slow_reads: bool,
     /// Whether the record is that of work that is run once.
     pub(crate) once: Option<Once>,
+    /// Whether processes hand their leases on from one task to another.
+    pub(crate) local: Option<Local>,
     /// What has been broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// Hand-over inside a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// How often each process may hand a lease on.
+    pub(crate) hand_overs: u8,
+    /// How many tokens an acquisition reserves for that.
+    pub(crate) with_acquisition: u8,
+    /// How many a renewal reserves, when those are used up.
+    pub(crate) with_renewal: u8,
 }
 
 /// Work that is run once.
@@ -99,6 +112,14 @@ pub(crate) enum Sabotage {
     UnknownResultDenied,
     /// A result is past to the second of the store's clock.
     NoRetentionMargin,
+    /// A lease is handed on inside a process under the token that it had.
+    TokenNotAdvanced,
+    /// Tokens are handed on as soon as the write is sent that is to reserve them.
+    TokensNotReserved,
+    /// A lease is handed on after it was lost, as if it were held.
+    HandedOverAfterLoss,
+    /// Whoever a lease is handed on to counts it from then.
+    CountedFromHandOver,
 }
 
 /// The lease's duration in the model.
@@ -135,6 +156,7 @@ impl Default for Config {
             duplicates: 0,
             slow_reads: false,
             once: None,
+            local: None,
             sabotage: None,
         }
     }

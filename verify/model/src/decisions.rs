@@ -9,6 +9,7 @@ use leaselock::clock::{Boot, Moment, Wall};
 use leaselock::protocol::expiry::{
     Evidence, Observations, Rule, Sessions, StoreTime, contender_wait, remaining,
 };
+use leaselock::protocol::handover::{Next, Turn};
 use leaselock::protocol::lock::{
     self, Acquire, AcquireDecision, Gone, HolderDecision, Own, Renewal,
 };
@@ -81,7 +82,7 @@ pub(crate) fn acquire(
         payload: None,
         nonce: Nonce::from_random(u128::from(nonce)),
         above: token(above),
-        reserve: 0,
+        reserve: config.local.map_or(0, |local| u64::from(local.with_acquisition)),
     };
     let mut found = view.found.map(record);
     if let Some(found) = &mut found {
@@ -170,15 +171,30 @@ pub(crate) enum Found {
     Cloned,
 }
 
-/// Asks [`lock::renew`].
-pub(crate) fn renew(holding: &Holding, nonce: crate::state::Nonce) -> Found {
+/// Asks [`lock::renew`], which reserves so many tokens.
+pub(crate) fn renew(holding: &Holding, reserve: u8, nonce: crate::state::Nonce) -> Found {
     let own = own(holding);
     let nonce_of = Nonce::from_random(u128::from(nonce));
-    found(
-        lock::renew(&record(holding.rec), own, Renewal::default(), nonce_of, WALL),
-        nonce,
-        holding.id,
-    )
+    let with = Renewal { reserve: u64::from(reserve), ..Renewal::default() };
+    found(lock::renew(&record(holding.rec), own, with, nonce_of, WALL), nonce, holding.id)
+}
+
+/// What becomes of a lease whose holder is done while others in its process wait for it.
+pub(crate) enum HandOver {
+    /// It goes on under this token.
+    To(Token),
+    /// More tokens have to be reserved before.
+    Reserve,
+}
+
+/// Asks [`Turn::next`], at the beginning of the process's turn: it may give the lease back at any time.
+pub(crate) fn hand_over(holding: &Holding) -> HandOver {
+    let mut turn = Turn::new(token(holding.token), token(holding.reserved), false, NOW);
+    match turn.next(NOW) {
+        Next::HandOver(token) => HandOver::To(small(token.get())),
+        Next::Reserve(_) => HandOver::Reserve,
+        Next::GiveBack => unreachable!("its turn has just begun"),
+    }
 }
 
 /// Asks [`lock::release`].
@@ -313,7 +329,6 @@ fn finished() -> &'static Record {
 
 /// The record as the model keeps it. `ids` are those that may be in it.
 fn rec(record: &Record, nonce: crate::state::Nonce, ids: &[Id]) -> Rec {
-    let small = |number: u64| u8::try_from(number).expect("the model's numbers are small");
     let entry = record.holders.first().map(|lease| Entry {
         id: *ids.iter().find(|id| holder(**id) == lease.id).expect("nobody else may be in it"),
         token: small(lease.token.get()),
@@ -323,6 +338,10 @@ fn rec(record: &Record, nonce: crate::state::Nonce, ids: &[Id]) -> Rec {
     let done = done.map(|done| done.result.deserialize().expect("a result says whose it is"));
     assert_eq!(record.nonce, Nonce::from_random(u128::from(nonce)), "every write has its nonce");
     Rec { token: small(record.token.get()), nonce, serial: nonce, entry, done }
+}
+
+fn small(number: u64) -> u8 {
+    u8::try_from(number).expect("the model's numbers are small")
 }
 
 fn holder(id: Id) -> HolderId {

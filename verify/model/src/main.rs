@@ -14,6 +14,8 @@
 //! time (that is a pause), crashes and comes back with no memory; somebody breaks the lease or
 //! deletes the record; time passes.
 //!
+//! A holder may hand its lease on inside its process, as [`leaselock::protocol::handover`] allows it.
+//!
 //! That is [`world`]. What stands beside it is explored by itself, with the lock taken for what it is
 //! shown to be there:
 //! - [`family`]: what is held beside others, in turn and under sessions;

@@ -12,6 +12,7 @@ use crate::world::World;
 mod contender;
 mod door;
 mod keeper;
+mod local;
 
 /// Attempts of one write of an acquisition; a renewal has one.
 const ATTEMPTS: u8 = 3;

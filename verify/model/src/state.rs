@@ -184,6 +184,10 @@ pub(crate) struct Holding {
     pub(crate) rec: Rec,
     /// Since the write was decided on that established or last renewed the lease.
     pub(crate) age: Age,
+    /// The largest token that an acknowledged write has reserved for hand-overs.
+    pub(crate) reserved: Token,
+    /// How often it was handed on inside the process; `token` is that of whoever holds by it now.
+    pub(crate) handed: u8,
     /// Whether its guard has not been told that it is over.
     pub(crate) live: bool,
     pub(crate) doing: Keep,

@@ -46,11 +46,15 @@ pub(crate) enum Event {
     EnteredTooLate,
     ReadTogether,
     PermitsTogether,
+    HandedOn,
+    HandedOnByRenewal,
+    HandedOnWhileRenewing,
+    EnteredAfterHandOver,
 }
 
 impl Event {
     /// All, with what they mean.
-    pub(crate) const ALL: [(Self, &'static str); 40] = [
+    pub(crate) const ALL: [(Self, &'static str); 44] = [
         (Self::Acquired, "acquired"),
         (Self::Released, "released"),
         (Self::Renewed, "renewed"),
@@ -91,6 +95,10 @@ impl Event {
         (Self::EnteredTooLate, "admitted, but the session was over"),
         (Self::ReadTogether, "two readers at once"),
         (Self::PermitsTogether, "two holders of permits at once"),
+        (Self::HandedOn, "handed on inside a process"),
+        (Self::HandedOnByRenewal, "handed on by a renewal's reservation"),
+        (Self::HandedOnWhileRenewing, "handed on while it was renewed"),
+        (Self::EnteredAfterHandOver, "entered after one that had handed on"),
     ];
 }
 

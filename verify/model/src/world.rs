@@ -31,6 +31,10 @@ pub(crate) enum Step {
     GiveUp(usize),
     /// A keeper renews.
     Renew(usize),
+    /// A lease is handed on to another task of its process.
+    HandOver(usize),
+    /// A keeper renews and reserves tokens for that.
+    Reserve(usize),
     /// A guard is given back; the run has failed, where work is run once.
     Release(usize),
     /// A run has a result.
@@ -126,6 +130,7 @@ impl World {
         if this.role != Role::Out && state.crashes > 0 {
             steps.push(Step::Crash(number));
         }
+        self.hand_over_steps(state, number, steps);
         if let Some(write) = this.waiting_for() {
             if write.stage != Stage::ReadingBack {
                 return steps.push(Step::Receive(number));
@@ -288,7 +293,9 @@ impl Model for World {
             Step::Poll(process) => self.look(&mut state, process),
             Step::Act(process) => self.act(&mut state, process),
             Step::GiveUp(process) => self.give_up(&mut state, process),
-            Step::Renew(process) => self.renew(&mut state, process),
+            Step::Renew(process) => self.renew(&mut state, process, 0),
+            Step::HandOver(process) => self.hand_over(&mut state, process),
+            Step::Reserve(process) => self.reserve(&mut state, process),
             Step::Release(process) => self.release(&mut state, process),
             Step::Finish(process) => self.finish(&mut state, process),
             Step::Receive(process) => self.receive(&mut state, process),

@@ -431,6 +431,86 @@ pub(crate) const ALL: &[Sabotage] = &[
         )],
     ),
     library(
+        "loss-beside-another-change-unheard",
+        "who hears of a change of its own does not hear of its session's loss just before that",
+        &[edit(
+            "src/hold.rs",
+            "        let Seen { session, .. } = self.seen();
+        self.settle();",
+            "        let Seen { session, .. } = self.seen();",
+        )],
+    ),
+    library(
+        "token-not-advanced-on-local-hand-over",
+        "a lease is handed on inside a process under the token that it had",
+        &[edit("src/protocol/handover.rs", "        self.last = self.last.next();\n", "")],
+    ),
+    library(
+        "block-not-reserved",
+        "tokens are handed on inside a process that no write has reserved",
+        &[edit(
+            "src/protocol/handover.rs",
+            "        if self.last >= self.reserved {",
+            "        if false && self.last >= self.reserved {",
+        )],
+    ),
+    library(
+        "failed-reservation-believed",
+        "tokens are handed on inside a process although the write failed that was to reserve them",
+        &[edit(
+            "src/keeper.rs",
+            "done.has(result.is_ok().then(|| Reserved::by(&self.record)));",
+            "let mut reserved = Reserved::by(&self.record);
+                if result.is_err() {
+                    reserved.up_to = reserved.up_to.plus(more);
+                }
+                done.has(Some(reserved));",
+        )],
+    ),
+    library(
+        "turn-without-end",
+        "a process keeps a lock for as long as somebody in it wants it",
+        &[edit(
+            "src/protocol/handover.rs",
+            "let over = now.since(self.began) >= TURN;",
+            "let over = now.since(self.began) >= TURN * 1000;",
+        )],
+    ),
+    library(
+        "lease-handed-on-after-it-was-lost",
+        "a lease is handed on inside a process although it was lost",
+        &[edit(
+            "src/local/bench.rs",
+            "        if !lease.hold.is_held() {",
+            "        if false && !lease.hold.is_held() {",
+        )],
+    ),
+    library(
+        "lease-counted-from-hand-over",
+        "whoever a lease is handed on to counts it from then",
+        &[edit(
+            "src/hold.rs",
+            "            session: Some(Arc::clone(lease)),
+            told: Told::Holding,",
+            "            session: None,
+            told: Told::Holding,",
+        )],
+    ),
+    library(
+        "queue-not-told-of-loss",
+        "whoever waits in a process is not told that the lease is lost that is to be handed on",
+        &[edit("src/local/bench.rs", "    if lost.await {", "    if lost.await && false {")],
+    ),
+    library(
+        "queue-not-gone-on-with",
+        "whoever waits in a process is not called when its first waiter has gone",
+        &[edit(
+            "src/local/bench.rs",
+            "                        Err(Called::Holds(guard)) => Seat::vacate(guard),",
+            "                        Err(Called::Holds(guard)) => return Seat::vacate(guard),",
+        )],
+    ),
+    library(
         "hand-over-without-token",
         "a release hands over without a new token",
         &[edit(

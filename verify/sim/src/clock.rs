@@ -1,5 +1,6 @@
 //! The clocks of one process.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -93,9 +94,23 @@ impl std::fmt::Debug for SimClock {
     }
 }
 
+thread_local! {
+    /// What a process's clocks show while somebody has the world who looks at what the process knows.
+    static SHOWN: Cell<Option<Moment>> = const { Cell::new(None) };
+}
+
+/// Looks at what somebody in a process knows, who may look at the process's clocks for it. For the
+/// referee, who has the world: a clock would wait for that.
+pub(crate) fn showing<T>(moment: Moment, look: impl FnOnce() -> T) -> T {
+    SHOWN.set(Some(moment));
+    let found = look();
+    SHOWN.set(None);
+    found
+}
+
 impl Clock for SimClock {
     fn now(&self) -> Moment {
-        lock(&self.world).read_clock(self.process)
+        SHOWN.get().unwrap_or_else(|| lock(&self.world).read_clock(self.process))
     }
 
     fn sleep_until(&self, until: Boot) -> BoxFuture<'static, ()> {

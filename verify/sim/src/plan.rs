@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) elections: bool,
     /// Whether some want both locks at once.
     pub(crate) together: bool,
+    /// Whether many users of one store want its locks again and again.
+    pub(crate) crowd: Option<CrowdPlan>,
     /// For how many members a latch and a barrier wait, if they are there besides.
     pub(crate) gathering: Option<u32>,
     /// Whether holders write a table that is fenced.
@@ -45,6 +47,15 @@ pub(crate) struct Plan {
 pub(crate) struct OncePlan {
     /// For how long its results are kept.
     pub(crate) retention: Option<Duration>,
+}
+
+/// Users who come in a crowd.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CrowdPlan {
+    /// In a hundred, how often they take a lock as one of the crowd.
+    pub(crate) share: u32,
+    /// How long they hold it then at most, but for some.
+    pub(crate) brief: Duration,
 }
 
 /// What is held under sessions.
@@ -82,6 +93,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) handles: usize,
     /// Users of each handle.
     pub(crate) users: usize,
+    /// Whether locks go from one to the next inside it.
+    pub(crate) hands_over: bool,
     /// How late its timers fire at most.
     pub(crate) lateness: Duration,
 }
@@ -169,6 +182,7 @@ impl Plan {
             quorum: stream(seed, &[12]).chance(15),
             elections: stream(seed, &[15]).chance(10),
             together: false,
+            crowd: None,
             gathering: None,
             table: stream(seed, &[9]).chance(30),
             ttl,
@@ -180,11 +194,30 @@ impl Plan {
             faults: Vec::new(),
         };
         plan.together = plan.locks > 1 && stream(seed, &[16]).chance(50);
+        plan.let_in_crowd(&mut stream(seed, &[17]));
         plan.gathering = gathering(&mut stream(seed, &[14]), &plan);
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
         plan.faults.extend(faults::of_family(&plan, &mut stream(seed, &[11])));
         plan.faults.extend(faults::of_quorum(&plan, &mut stream(seed, &[13])));
         plan
+    }
+
+    /// Only where there is nothing besides plain locks: those who come in a crowd are many. Elsewhere
+    /// some do without handing over.
+    fn let_in_crowd(&mut self, rng: &mut SmallRng) {
+        let plain = self.once.is_none() && self.family.is_none() && !self.quorum;
+        let plan = CrowdPlan {
+            share: rng.one_of(&[50, 90, 100]),
+            brief: Duration::from_millis(rng.one_of(&[2, 10, 50, 200])),
+        };
+        self.crowd = (plain && rng.chance(40)).then_some(plan);
+        for process in &mut self.processes {
+            let (users, hands_over) = (rng.one_of(&[2, 3, 5]), rng.chance(50));
+            process.hands_over = hands_over;
+            if self.crowd.is_some() && rng.chance(70) {
+                process.users = users;
+            }
+        }
     }
 
     /// The cast, to read.
@@ -317,6 +350,7 @@ fn family(rng: &mut SmallRng) -> Option<FamilyPlan> {
 /// Only where there is nothing besides plain locks.
 fn gathering(rng: &mut SmallRng, plan: &Plan) -> Option<u32> {
     let plain = plan.once.is_none() && plan.family.is_none() && !plan.quorum;
+    let plain = plain && plan.crowd.is_none();
     let members = rng.one_of(&[2, 3]).min(plan.processes.len() as u32);
     (plain && rng.chance(20)).then_some(members)
 }
@@ -364,6 +398,7 @@ fn processes(
             ttl: if rng.chance(15) { ttl * 2 } else { ttl },
             handles: if rng.chance(20) { 2 } else { 1 },
             users: if rng.chance(20) { 2 } else { 1 },
+            hands_over: true,
             lateness: rng.one_of(&[Duration::ZERO, Duration::from_millis(3)]),
         })
         .collect()

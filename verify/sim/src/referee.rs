@@ -4,6 +4,7 @@
 
 mod all;
 mod calls;
+mod crowd;
 mod family;
 mod gathering;
 mod guards;
@@ -26,6 +27,7 @@ use crate::clock::{Dial, Time};
 use crate::counts::Counts;
 use crate::objects::Operation;
 use crate::plan::Plan;
+use crowd::Shared;
 use family::Sessions;
 use gathering::Gatherings;
 use once::Results;
@@ -35,6 +37,7 @@ use record::Recording;
 use table::Table;
 
 pub(crate) use calls::{Mode, Outcome};
+pub(crate) use crowd::Crowd;
 pub(crate) use family::Claim;
 pub(crate) use gathering::{Errand, Spot, Told};
 pub(crate) use guards::Ear;
@@ -95,6 +98,8 @@ struct LockCase {
     /// Every acquisition that was ever on record.
     tenancies: BTreeMap<HolderId, Tenancy>,
     highest: u64,
+    /// The largest token that anybody was trusted with.
+    entered: u64,
     /// When the record was last deleted.
     deleted: Option<Time>,
     recording: Recording,
@@ -119,6 +124,8 @@ struct Tenancy {
     /// Since when its holder may be wrong without blame: its lease was broken, or its record
     /// deleted.
     excused: Option<Time>,
+    /// By whom it is handed on inside a process, if it is.
+    shared: Option<Shared>,
 }
 
 /// One guard.
@@ -142,6 +149,8 @@ struct GuardCase {
     claim: Claim,
     /// Its holder waits for an answer about it.
     busy: bool,
+    /// The token of whoever holds by a lease that is handed on.
+    seat: Option<u64>,
 }
 
 /// One call that wants a lock.
@@ -156,6 +165,8 @@ struct CallCase {
     with: Option<usize>,
     /// Its hold may end before it has begun: a lock lost to such a limit is left to expire.
     limited: bool,
+    /// With whom it shares a lease, if it does.
+    crowd: Option<Crowd>,
     began: Time,
     state: CallState,
 }
@@ -283,6 +294,7 @@ impl LockCase {
             record: None,
             tenancies: BTreeMap::new(),
             highest: 0,
+            entered: 0,
             deleted: None,
             recording: Recording::default(),
             results: Results::default(),

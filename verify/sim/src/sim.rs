@@ -147,7 +147,8 @@ impl Sim<'_> {
                 let which = (handle * users + user) as u64;
                 let clock = started.clock.clone();
                 let quorum = started.quorums.get(handle).cloned();
-                let user = User::new(store.clone(), quorum, clock, started.incarnation, which);
+                let (store, incarnation) = (store.clone(), started.incarnation);
+                let user = User::new(store, quorum, clock, incarnation, (handle, which));
                 started.spawn(user.run());
             }
         }

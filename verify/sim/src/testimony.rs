@@ -51,11 +51,13 @@ impl World {
     }
 
     pub(crate) fn guard_lost(&mut self, guard: usize, reason: &LossReason) {
-        self.referee.guard_lost(self.now, guard, reason);
+        self.referee.guard_lost(self.now, guard, reason, &self.machines);
+        self.referee.watch_lease_of(self.now, guard, &mut self.events);
     }
 
     pub(crate) fn guard_ends(&mut self, guard: usize) {
-        self.referee.guard_ends(self.now, guard);
+        self.referee.guard_ends(self.now, guard, &self.machines);
+        self.referee.watch_lease_of(self.now, guard, &mut self.events);
     }
 
     pub(crate) fn guard_releasing(&mut self, guard: usize) {
@@ -73,6 +75,7 @@ impl World {
             None => None,
         };
         self.referee.guard_released(self.now, guard, told, &self.machines);
+        self.referee.watch_lease_of(self.now, guard, &mut self.events);
         if let Some(Err(error)) = release {
             let process = self.referee.holder_of(guard);
             self.judge_error(process, "a release", error.kind());
@@ -148,6 +151,9 @@ impl World {
         machine.shutting_down = true;
         machine.restart = Some(restart);
         self.count("shutdowns");
+        if self.referee.queues_in(process) > 0 {
+            self.count("shutdowns with a queue in the process");
+        }
         self.note(Some(process), Kind::Fault, || "shuts down".into());
     }
 

@@ -2,6 +2,7 @@
 //! they see, and nothing else.
 
 mod all;
+mod crowd;
 mod family;
 mod gathering;
 mod grip;
@@ -24,7 +25,7 @@ use rand::rngs::SmallRng;
 
 use crate::clock::SimClock;
 use crate::plan::{Habits, Plan};
-use crate::referee::{Ear, Mode, Outcome};
+use crate::referee::{Crowd, Ear, Mode, Outcome};
 use crate::rng::{Draw, stream};
 use crate::trace::Kind;
 use crate::world::{World, lock};
@@ -39,12 +40,16 @@ pub(crate) struct User {
     plan: Arc<Plan>,
     process: usize,
     incarnation: u32,
+    /// Which of its process's stores it uses.
+    handle: usize,
     number: usize,
     rng: SmallRng,
     /// A claim that is written later, perhaps when others hold the lock.
     paused: Option<Claimed>,
     /// How many permits the semaphore has, as far as is known.
     permits: u32,
+    /// Guards that were lost and are kept nevertheless.
+    lost: Vec<Grip>,
 }
 
 impl User {
@@ -53,7 +58,7 @@ impl User {
         quorum: Option<Quorum>,
         clock: SimClock,
         incarnation: u32,
-        which: u64,
+        (handle, which): (usize, u64),
     ) -> Self {
         let (plan, number) = {
             let mut world = lock(&clock.world);
@@ -69,10 +74,12 @@ impl User {
             plan,
             process,
             incarnation,
+            handle,
             number,
             rng,
             paused: None,
             permits,
+            lost: Vec::new(),
         }
     }
 
@@ -120,6 +127,11 @@ impl User {
         if self.plan.gathering.is_some() && self.rng.chance(70) {
             return self.gathering_round().await;
         }
+        if let Some(plan) = self.plan.crowd
+            && self.rng.chance(plan.share)
+        {
+            return self.crowd_round(plan).await;
+        }
         if self.plan.together && self.rng.chance(30) {
             return self.round_of_all().await;
         }
@@ -151,7 +163,9 @@ impl User {
     async fn last_round(&mut self, which: usize) {
         let elects = self.plan.elections && self.rng.chance(50);
         let (lock, ttl) = (self.lock(which), self.ttl());
-        let terms = Terms { lock, ttl, manual: false, limited: false, elects };
+        let crowd = None;
+        let terms = Terms { lock, ttl, manual: false, limited: false, elects, crowd };
+        let terms = if self.is_in_crowd() { self.terms_of_crowd(which) } else { terms };
         match self.ask(&terms, which, Mode::Forever).await {
             Some(guard) => {
                 let number = guard.number;
@@ -183,7 +197,10 @@ impl User {
     /// Asks for a lock.
     async fn ask(&mut self, terms: &Terms, which: usize, mode: Mode) -> Option<Held> {
         let call = self.begin(which, mode, terms.limited);
-        let label = format!("c{call}");
+        if let Some(crowd) = terms.crowd {
+            self.tell(|world| world.referee.call_shares(call, crowd));
+        }
+        let label = terms.crowd.map_or_else(|| format!("c{call}"), Crowd::label);
         let wanted = if terms.elects {
             Wanted::Seat(self.store.election(Plan::name(which)).ttl(terms.ttl).owner(label))
         } else {
@@ -341,6 +358,10 @@ impl User {
     }
 
     fn is_told(&self, held: Held, reason: &LossReason) {
+        self.hears(&held, reason);
+    }
+
+    fn hears(&self, held: &Held, reason: &LossReason) {
         let (process, user, number) = (self.process, self.number, held.number);
         let still = held.guard.is_held();
         self.tell(|world| {
@@ -410,10 +431,10 @@ impl User {
     fn terms(&mut self, which: usize) -> Terms {
         let habits = *self.habits();
         let ttl = self.ttl();
-        let rng = &mut self.rng;
-        let manual = rng.chance(habits.manual);
+        let manual = self.rng.chance(habits.manual);
         let mut limited = false;
-        let mut lock = self.store.lock(Plan::name(which)).ttl(ttl);
+        let mut lock = self.lock(which);
+        let rng = &mut self.rng;
         lock = lock.keeper(!manual).store_clock(rng.chance(habits.store_clock));
         if rng.chance(habits.min_hold) {
             lock = lock.min_hold(rng.up_to(ttl));
@@ -430,11 +451,12 @@ impl User {
         }
         let elects = self.plan.elections && rng.chance(40);
         let (manual, limited) = (manual && !elects, limited && !elects);
-        Terms { lock, ttl, manual, limited, elects }
+        Terms { lock, ttl, manual, limited, elects, crowd: None }
     }
 
     fn lock(&self, which: usize) -> Lock {
-        self.store.lock(Plan::name(which)).ttl(self.ttl())
+        let lock = self.store.lock(Plan::name(which)).ttl(self.ttl());
+        lock.local_handover(self.plan.hands_over(self.process))
     }
 
     fn ttl(&self) -> Duration {
@@ -497,6 +519,8 @@ struct Terms {
     limited: bool,
     /// Campaigns in the election of that name, on terms of its own.
     elects: bool,
+    /// Shares a lease with them.
+    crowd: Option<Crowd>,
 }
 
 struct Held {

@@ -4,7 +4,8 @@ use super::{Swapped, contending, moved_on, new_id};
 use crate::config::Sabotage;
 use crate::decisions::{self, Decision};
 use crate::state::{
-    Age, Contend, Contending, Holding, Keep, Object, Rec, Role, Shutting, State, View, Violation,
+    Age, Contend, Contending, Holding, Id, Keep, Object, Process, Rec, Role, Shutting, State,
+    Token, View, Violation,
 };
 use crate::witness::Event;
 use crate::world::World;
@@ -174,7 +175,7 @@ impl World {
             return;
         }
         let token = rec.entry.map_or(rec.token, |entry| entry.token);
-        this.memory.highest = this.memory.highest.max(token);
+        this.memory.highest = this.memory.highest.max(rec.token);
         this.role = Role::Holding(Holding {
             id,
             token,
@@ -182,10 +183,24 @@ impl World {
             unresolved: false,
             rec,
             age: if self.config.has(Sabotage::DeadlineFromResponse) { 0 } else { age },
+            reserved: rec.token,
+            handed: 0,
             live: true,
             doing: Keep::Resting,
         });
         self.witness.note(Event::Acquired);
+        let handed_on = |other: &Process| match &other.role {
+            Role::Holding(other) => other.id != id && other.handed > 0,
+            _ => false,
+        };
+        if state.processes.iter().any(handed_on) {
+            self.witness.note(Event::EnteredAfterHandOver);
+        }
+        self.has_entered(state, id, token);
+    }
+
+    /// Whoever enters has a larger token than all before.
+    pub(super) fn has_entered(&self, state: &mut State, id: Id, token: Token) {
         // Somebody may have overridden it before it knew that it had the lock.
         if token <= state.past.entered && !state.past.overridden.has(id) {
             state.past.violation = Some(Violation::TokenDidNotRise);

@@ -8,11 +8,11 @@ use crate::witness::Event;
 use crate::world::World;
 
 impl World {
-    /// The keeper renews.
-    pub(crate) fn renew(&self, state: &mut State, process: usize) {
+    /// The keeper renews, and reserves so many tokens.
+    pub(crate) fn renew(&self, state: &mut State, process: usize, reserve: u8) {
         let this = *holding(state, process);
         let nonce = self.nonce(process, state.processes[process].written, this.id);
-        match decisions::renew(&this, nonce) {
+        match decisions::renew(&this, reserve, nonce) {
             Found::StillMine(rec) => {
                 let write = self.send(state, process, Some(self.version(&this.rec)), rec);
                 holding(state, process).doing = Keep::Renewing(write);
@@ -29,6 +29,9 @@ impl World {
         this.doing = Keep::Resting;
         match swapped {
             Swapped::Won => {
+                if write.put.rec.token > this.rec.token {
+                    this.reserved = this.reserved.max(write.put.rec.token);
+                }
                 this.rec = write.put.rec;
                 this.renewals += 1;
                 this.unresolved = false;
@@ -51,7 +54,7 @@ impl World {
             Swapped::Conflict(None) => return self.lose(state, process),
             Swapped::Conflict(Some(object)) => {
                 self.adopt(state, process, object.rec);
-                match decisions::renew(holding(state, process), 0) {
+                match decisions::renew(holding(state, process), 0, 0) {
                     // Once the lease has run out nothing more is decided.
                     _ if !holding(state, process).live => {}
                     Found::StillMine(_) => {}

@@ -49,7 +49,9 @@ impl Referee {
         self.locks[lock].recording.add(user, Seen::Acquiring);
         let state = CallState::Pending;
         let (with, began) = (None, now);
-        let case = CallCase { lock, process, incarnation, user, mode, with, limited, began, state };
+        let crowd = None;
+        let case =
+            CallCase { lock, process, incarnation, user, mode, with, limited, crowd, began, state };
         self.calls.push(case);
         self.calls.len() - 1
     }
@@ -66,6 +68,14 @@ impl Referee {
         let CallCase { lock, user, process, .. } = self.calls[call];
         self.locks[lock].recording.add(user, Seen::Acquired(None));
         self.calls[call].state = CallState::GivenUp(now);
+        let crowd = self.calls[call].crowd;
+        if crowd.is_some_and(|crowd| self.is_seated(lock, crowd)) {
+            match outcome {
+                Outcome::Dropped => self.counts.add("waiters in a process dropped"),
+                Outcome::Held => self.counts.add("calls in vain beside a holder in the process"),
+                _ => {}
+            }
+        }
         match outcome {
             Outcome::Held => self.counts.add("calls that found it held"),
             Outcome::Done => self.counts.add("calls that found it done"),
@@ -154,8 +164,10 @@ impl Referee {
             }
             // A session may have been renewed since it was looked at, and then has to be watched anew.
             let looks = if lease.session.is_some() { 2.0 } else { 1.0 };
-            let call = case.tenancies.get(&lease.id).and_then(|tenancy| tenancy.call);
-            if call.is_none_or(|call| self.calls[call].process != process) {
+            let tenancy = case.tenancies.get(&lease.id);
+            let caller = tenancy.and_then(|tenancy| Some(self.calls[tenancy.call?].process));
+            let shared = tenancy.and_then(|tenancy| Some(tenancy.shared.as_ref()?.crowd.process));
+            if caller.or(shared) != Some(process) {
                 continue;
             }
             let wait = (lease.ttl.mul_f64(1.02).as_secs_f64() + 0.05) * looks;
@@ -226,7 +238,7 @@ impl Referee {
     }
 
     /// In which time whatever has been given up has left the record.
-    fn grace(&self) -> std::time::Duration {
+    pub(super) fn grace(&self) -> std::time::Duration {
         std::time::Duration::from_secs_f64(4.0 * self.slow_second) + self.round_trip * 8
     }
 
@@ -246,6 +258,9 @@ impl Referee {
             (Some(lease), _) if lease.released_at.is_some() => return,
             (Some(lease), _) => {
                 let Some(tenancy) = case.tenancies.get(&id) else { return };
+                if tenancy.shared.is_some() {
+                    return self.check_unused(now, (lock, id), machines, events);
+                }
                 (lease.ttl, lease.session, tenancy.landed, tenancy.call)
             }
             (None, Some(ticket)) => {
@@ -287,7 +302,9 @@ impl Referee {
         // An acquisition that was over before its call was given up has been undone since then.
         let unending =
             matches!(call.state, CallState::GivenUp(at) if troubled > at.min(landed) + patience);
-        if call.limited || unending {
+        // Of several locks, one may have been lost while the next was waited for: left to expire, too.
+        let lost = call.with.is_some() && troubled > landed;
+        if call.limited || unending || lost {
             return;
         }
         if machine.state == State::Paused || troubled > since {

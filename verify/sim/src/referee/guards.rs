@@ -10,8 +10,8 @@ use leaselock::{HolderId, LeasePhase, LeaseStatus, LeaseWatch, LossReason, Relea
 
 use super::quorum::Part;
 use super::record::Seen;
-use super::{CallState, Claim, GuardCase, Referee};
-use crate::clock::Time;
+use super::{CallState, Claim, GuardCase, Referee, Tenancy};
+use crate::clock::{Time, showing};
 use crate::machine::{Machine, State};
 
 /// How long a keeper may take to notice that a clock jumped or its process was stopped: it looks
@@ -41,7 +41,9 @@ impl Referee {
         status: LeaseStatus,
         machines: &[Machine],
     ) -> usize {
+        let id = self.seat(now, call, (id, token), &status, machines);
         let case = &mut self.calls[call];
+        let seat = case.crowd.map(|_| token);
         case.state = CallState::Acquired(id);
         let (lock, process, user) = (case.lock, case.process, case.user);
         let recording = &mut self.locks[lock].recording;
@@ -51,7 +53,13 @@ impl Referee {
         if self.locks[lock].part == Part::Whole {
             self.wins(now, call, id, token);
         }
-        if self.locks[lock].tenancies.get(&id).is_none_or(|tenancy| tenancy.call != Some(call)) {
+        let crowd = self.calls[call].crowd;
+        let tenancy = self.locks[lock].tenancies.get(&id);
+        let is_its = |tenancy: &Tenancy| match crowd {
+            Some(crowd) => tenancy.shared.as_ref().is_some_and(|shared| shared.crowd == crowd),
+            None => tenancy.call == Some(call),
+        };
+        if !tenancy.is_some_and(is_its) {
             self.violate(now, "one owner on record", || {
                 format!("p{process} was given {id}, which was never on record as its own")
             });
@@ -70,7 +78,9 @@ impl Referee {
             looked,
             claim: Claim::ALONE,
             busy: false,
+            seat,
         });
+        self.judge_entry(now, self.guards.len() - 1, token, machines);
         self.check_trust(now, lock, machines);
         self.guards.len() - 1
     }
@@ -83,7 +93,7 @@ impl Referee {
         held: bool,
         machines: &[Machine],
     ) {
-        self.refresh(now, number);
+        self.refresh(now, number, machines);
         let guard = &self.guards[number];
         let (lock, user, id, process) = (guard.lock, guard.user, guard.id, guard.process);
         if !held {
@@ -115,15 +125,23 @@ impl Referee {
     }
 
     /// A holder has lost its lease.
-    pub(crate) fn guard_lost(&mut self, now: Time, number: usize, reason: &LossReason) {
-        self.guard_ends(now, number);
+    pub(crate) fn guard_lost(
+        &mut self,
+        now: Time,
+        number: usize,
+        reason: &LossReason,
+        machines: &[Machine],
+    ) {
+        self.guard_ends(now, number, machines);
+        self.seat_left(now, number, Some(reason));
         self.judge_loss(now, number, reason);
     }
 
     /// A guard has ended some time after its holder had looked at it for the last time.
-    pub(crate) fn guard_ends(&mut self, now: Time, number: usize) {
-        self.refresh(now, number);
+    pub(crate) fn guard_ends(&mut self, now: Time, number: usize, machines: &[Machine]) {
+        self.refresh(now, number, machines);
         self.guard_vanishes(number);
+        self.seat_left(now, number, None);
         let guard = &self.guards[number];
         let (lock, user) = (guard.lock, guard.user);
         self.locks[lock].recording.add(user, Seen::Ended);
@@ -145,7 +163,7 @@ impl Referee {
         release: Option<&Release>,
         machines: &[Machine],
     ) {
-        self.refresh(now, number);
+        self.refresh(now, number, machines);
         let guard = &self.guards[number];
         let (lock, user, id, process) = (guard.lock, guard.user, guard.id, guard.process);
         if trusts(guard, now, machines) {
@@ -154,6 +172,11 @@ impl Referee {
             });
         }
         self.guards[number].over = true;
+        let loss = match release {
+            Some(Release::AlreadyLost(reason)) => Some(reason),
+            _ => None,
+        };
+        self.seat_left(now, number, loss);
         self.locks[lock].recording.add(user, Seen::Ended);
         match release {
             Some(Release::Released) => {
@@ -161,7 +184,8 @@ impl Referee {
                 self.judge_given_back(now, number);
                 let record = self.locks[lock].record.as_ref();
                 let there = record.and_then(|record| record.lease(id));
-                if there.is_some_and(|lease| lease.released_at.is_none()) {
+                let seated = self.guards[number].seat.is_some();
+                if !seated && there.is_some_and(|lease| lease.released_at.is_none()) {
                     self.violate(now, "what was released is free", || format!("{id}"));
                 }
             }
@@ -206,7 +230,7 @@ impl Referee {
             if self.guards[number].lock != lock || self.guards[number].over {
                 continue;
             }
-            self.refresh(now, number);
+            self.refresh(now, number, machines);
             let guard = &self.guards[number];
             if !trusts(guard, now, machines) {
                 continue;
@@ -244,7 +268,7 @@ impl Referee {
             if guard.lock != lock || guard.over {
                 continue;
             }
-            self.refresh(now, number);
+            self.refresh(now, number, machines);
             let guard = &self.guards[number];
             let machine = &machines[guard.process];
             let excused = self.locks[lock].tenancies.get(&guard.id);
@@ -284,6 +308,7 @@ impl Referee {
                 case.deleted.is_some() || with.is_some_and(|with| with.deleted.is_some())
             }
             LossReason::Cloned | LossReason::RecordUnreadable | LossReason::KeeperStopped => false,
+            LossReason::SessionClosed => guard.seat.is_none(),
             _ => true,
         };
         self.counts.add(&format!("losses: {word}"));
@@ -300,20 +325,22 @@ impl Referee {
 
     pub(super) fn token_of(&self, number: usize) -> u64 {
         let guard = &self.guards[number];
-        self.locks[guard.lock].tenancies.get(&guard.id).map_or(0, |tenancy| tenancy.token)
+        let tenancy = self.locks[guard.lock].tenancies.get(&guard.id);
+        guard.seat.or(tenancy.map(|tenancy| tenancy.token)).unwrap_or_default()
     }
 
     /// Hears how a guard's lease stands, without asking the guard: that would make it look at its
-    /// clocks.
-    pub(super) fn refresh(&mut self, now: Time, number: usize) {
+    /// clocks. A guard by a lease that is handed on looks when something has become of the lease.
+    pub(super) fn refresh(&mut self, now: Time, number: usize, machines: &[Machine]) {
         let guard = &mut self.guards[number];
+        let moment = machines[guard.process].dial.moment(now);
         let Ear::Told(watch) = &mut guard.ear else { return };
         let was_live = is_live(&guard.status);
         let mut revived = None;
         loop {
             let changed = tokio::task::unconstrained(watch.changed());
             let changed = pin!(changed);
-            match changed.poll(&mut Context::from_waker(Waker::noop())) {
+            match showing(moment, || changed.poll(&mut Context::from_waker(Waker::noop()))) {
                 Poll::Ready(status) => {
                     if !was_live && is_live(&status) {
                         revived = Some((guard.process, guard.id));

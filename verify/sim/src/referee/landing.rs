@@ -4,8 +4,9 @@ use bytes::Bytes;
 use leaselock::Owner;
 use leaselock::record::{Ended, Kind, Lease, Record};
 
+use super::crowd::Shared;
 use super::quorum::Part;
-use super::{Referee, Spot, Tenancy};
+use super::{Crowd, Referee, Spot, Tenancy};
 use crate::clock::Time;
 use crate::events::Events;
 use crate::machine::Machine;
@@ -67,6 +68,7 @@ impl Referee {
         let entered = self.admit(now, lock, process, &record, events);
         self.retire(now, lock, &record);
         self.locks[lock].record = Some(record);
+        self.note_reserved(lock);
         self.check_trust(now, lock, machines);
         if entered && self.locks[lock].queue.is_none() {
             self.check_told(now, lock, machines);
@@ -129,7 +131,8 @@ impl Referee {
         let case = &mut self.locks[lock];
         case.highest = highest.max(token);
         case.tainted |= excused.is_some();
-        let tenancy = Tenancy { landed: now, left: None, call, excused, token, session };
+        let shared = Crowd::of(&lease.owner).map(|crowd| Shared::new(crowd, token));
+        let tenancy = Tenancy { landed: now, left: None, call, excused, token, session, shared };
         case.tenancies.insert(id, tenancy);
         self.counts.add("acquisitions on record");
         if is_seat {

@@ -93,6 +93,7 @@ impl Referee {
             token,
             session: None,
             excused: None,
+            shared: None,
         };
         case.tenancies.insert(id, tenancy);
         self.counts.add("locks over several stores acquired");
