@@ -41,7 +41,9 @@ impl Contender {
             Under::Itself => return Ok(false),
             Under::Session(open) => Arc::clone(open),
             Under::Implied => {
-                let opening = own::session(self.client(), self.terms.ttl, self.limit);
+                // Where it can wait without a ticket, it does not insist.
+                let limit = if self.target.may_queue { Limit::Once } else { self.limit };
+                let opening = own::session(self.client(), self.terms.ttl, limit);
                 match self.unless_given_up(opening).await? {
                     Ok(open) => open,
                     Err(error) if self.target.may_queue => {

@@ -1,0 +1,133 @@
+//! How those wait who want a lock that others get again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leaselock::{Lock, LockGuard, Polling, Runtime, Store};
+use leaselock_test_support::clock::{ManualClock, breathe};
+use leaselock_test_support::counting::{CountingStore, FailKind};
+use tokio::task::JoinHandle;
+
+const TTL: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+struct World {
+    clock: ManualClock,
+    objects: CountingStore,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            clock: ManualClock::new(),
+            objects: CountingStore::in_memory().ignoring(".leaselock/time"),
+        }
+    }
+
+    async fn process(&self) -> Store {
+        let builder = Store::from_object_store(self.objects.as_store())
+            .check_preconditions(false)
+            .clock(Arc::new(self.clock.clone()))
+            .runtime(Runtime::Current);
+        builder.open().await.expect("opens")
+    }
+
+    async fn lock(&self) -> Lock {
+        self.process().await.lock("x").ttl(TTL)
+    }
+
+    /// Somebody who looks so often that no holder is missed.
+    fn waiter(&self, lock: Lock) -> JoinHandle<LockGuard> {
+        let often = Polling::fast().longest(Duration::from_millis(50));
+        let lock = lock.polling(often);
+        tokio::spawn(async move { lock.acquire().await.expect("acquires") })
+    }
+
+    /// Others have the lock one after the other, and are there again before anybody has looked.
+    async fn goes_around(&self, times: usize) -> LockGuard {
+        let others = self.lock().await;
+        let mut guard = others.acquire().await.expect("acquires");
+        for _ in 0..times {
+            self.clock.pass(SECOND).await;
+            guard.release().await.expect("releases");
+            guard = others.acquire().await.expect("acquires");
+        }
+        self.clock.pass(SECOND).await;
+        guard
+    }
+
+    /// How many wait in the queue.
+    async fn tickets(&self) -> usize {
+        self.lock().await.inspect().await.expect("reads").waiters.len()
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_overtaken_twice_takes_a_ticket() {
+    let world = World::new();
+    let first = world.lock().await.acquire().await.expect("acquires");
+    let waiting = world.waiter(world.lock().await);
+    breathe().await;
+    let guard = {
+        world.clock.pass(SECOND).await;
+        first.release().await.expect("releases");
+        world.goes_around(0).await
+    };
+    assert_eq!(world.tickets().await, 0, "overtaken once");
+    guard.release().await.expect("releases");
+    let guard = world.goes_around(0).await;
+    assert_eq!(world.tickets().await, 1, "and twice");
+    // Nobody overtakes it any more.
+    guard.release().await.expect("releases");
+    assert!(world.lock().await.try_acquire().await.expect("reads").acquired().is_none());
+    let guard = world.clock.passing(waiting).await.expect("no panic");
+    assert!(guard.is_held());
+    guard.release().await.expect("releases");
+}
+
+#[tokio::test]
+async fn nobody_takes_a_ticket_who_does_not_want_to_or_cannot() {
+    let world = World::new();
+    let guard = world.goes_around(0).await;
+    let plain = world.lock().await;
+    let waiting = [
+        world.waiter(plain.clone().queue_when_overtaken(false)),
+        world.waiter(plain.clone().note("of one holder")),
+        world.waiter(plain.clone().keeper(false)),
+        world.waiter(plain.clone().renew_every(2 * SECOND)),
+    ];
+    breathe().await;
+    world.clock.pass(SECOND).await;
+    guard.release().await.expect("releases");
+    let guard = world.goes_around(4).await;
+    assert_eq!(world.tickets().await, 0);
+    waiting.iter().for_each(JoinHandle::abort);
+    guard.release().await.expect("releases");
+}
+
+#[tokio::test]
+async fn where_no_session_can_be_written_one_waits_without_a_ticket() {
+    let world = World::new();
+    let guard = world.goes_around(1).await;
+    let waiting = world.waiter(world.lock().await);
+    breathe().await;
+    world.clock.pass(SECOND).await;
+    guard.release().await.expect("releases");
+    let again = world.lock().await;
+    let guard = again.acquire().await.expect("acquires");
+    world.clock.pass(SECOND).await;
+    guard.release().await.expect("releases");
+    let guard = again.acquire().await.expect("acquires");
+    // The next writes are those of the session.
+    world.objects.reset();
+    world.objects.fail_next_puts(u64::MAX, FailKind::BeforeDenied);
+    world.clock.pass(3 * SECOND).await;
+    assert!(world.objects.counts().creates > 0, "it was tried");
+    world.objects.fail_next_puts(0, FailKind::BeforeDenied);
+    world.clock.pass(3 * SECOND).await;
+    assert_eq!(world.tickets().await, 0);
+    guard.release().await.expect("releases");
+    let guard = world.clock.passing(waiting).await.expect("no panic");
+    assert!(guard.is_held());
+    guard.release().await.expect("releases");
+}
