@@ -151,7 +151,7 @@ impl World {
         machine.shutting_down = true;
         machine.restart = Some(restart);
         self.count("shutdowns");
-        if self.referee.queues_in(process) > 0 {
+        if self.referee.has_queue(process) {
             self.count("shutdowns with a queue in the process");
         }
         self.note(Some(process), Kind::Fault, || "shuts down".into());

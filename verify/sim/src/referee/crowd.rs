@@ -188,13 +188,15 @@ impl Referee {
         self.guards.iter().any(|guard| guard.lock == lock && !guard.over && its(&guard.id))
     }
 
-    /// How many crowds of a process hold a lock that others of them wait for.
-    pub(crate) fn queues_in(&self, process: usize) -> usize {
+    /// Whether anybody in this process waits behind another of its crowd, who holds or contends for all.
+    pub(crate) fn has_queue(&self, process: usize) -> bool {
         let waiting = self.calls.iter().filter(|call| call.state == CallState::Pending);
         let waiting = waiting.filter_map(|call| Some((call.lock, call.crowd?)));
+        let waiting: Vec<_> = waiting.filter(|(_, crowd)| crowd.process == process).collect();
         waiting
-            .filter(|(lock, crowd)| crowd.process == process && self.is_seated(*lock, *crowd))
-            .count()
+            .iter()
+            .enumerate()
+            .any(|(number, one)| waiting[..number].contains(one) || self.is_seated(one.0, one.1))
     }
 
     /// Looks later at the lease that a guard was held by, when somebody has stopped to hold.
