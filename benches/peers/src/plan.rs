@@ -1,0 +1,105 @@
+//! How much is measured. Everything is bounded: a run ends by itself.
+
+use std::time::Duration;
+
+/// The amounts of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub quick: bool,
+    /// Each round runs every contestant once.
+    pub rounds: usize,
+    /// Rounds of what takes long.
+    pub long_rounds: usize,
+    /// Cycles in a round, of a lock that is known and of ever new ones.
+    pub warm_cycles: usize,
+    pub cold_cycles: usize,
+    /// How long a rate is measured.
+    pub window: Duration,
+    /// The same for a row of sizes, and for stores that are slow.
+    pub short_window: Duration,
+    /// Contenders in the growing row.
+    pub sizes: Vec<usize>,
+    pub handovers: Vec<(Holding, usize)>,
+    pub takeovers: usize,
+    /// How long many locks are held.
+    pub held_for: Duration,
+    pub held_locks: usize,
+    /// Cycles on a store that takes its time.
+    pub slow_cycles: usize,
+    pub slow_handovers: usize,
+}
+
+/// For how long a lock is held before it is handed over.
+#[derive(Clone, Copy, Debug)]
+pub enum Holding {
+    For(Duration),
+    /// Evenly up to this.
+    UpTo(Duration),
+}
+
+impl Plan {
+    pub fn full() -> Self {
+        Self {
+            quick: false,
+            rounds: 5,
+            long_rounds: 3,
+            warm_cycles: 100,
+            cold_cycles: 60,
+            window: Duration::from_millis(1500),
+            short_window: Duration::from_millis(1000),
+            sizes: vec![1, 2, 4, 8, 16, 32, 64],
+            handovers: handovers([12, 6, 6]),
+            takeovers: 5,
+            held_for: Duration::from_secs(30),
+            held_locks: 10_000,
+            slow_cycles: 20,
+            slow_handovers: 6,
+        }
+    }
+
+    pub fn quick() -> Self {
+        Self {
+            quick: true,
+            rounds: 2,
+            long_rounds: 1,
+            warm_cycles: 30,
+            cold_cycles: 15,
+            window: Duration::from_millis(600),
+            short_window: Duration::from_millis(400),
+            sizes: vec![1, 4, 16],
+            handovers: handovers([5, 3, 2]),
+            takeovers: 1,
+            held_for: Duration::from_secs(12),
+            held_locks: 10_000,
+            slow_cycles: 8,
+            slow_handovers: 3,
+        }
+    }
+}
+
+fn handovers(counts: [usize; 3]) -> Vec<(Holding, usize)> {
+    let holdings = [
+        Holding::For(Duration::from_millis(20)),
+        Holding::For(Duration::from_millis(200)),
+        Holding::UpTo(Duration::from_secs(1)),
+    ];
+    holdings.into_iter().zip(counts).collect()
+}
+
+impl Holding {
+    pub fn draw(self) -> Duration {
+        match self {
+            Self::For(duration) => duration,
+            Self::UpTo(limit) => limit.mul_f64(fastrand::f64()),
+        }
+    }
+}
+
+impl std::fmt::Display for Holding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::For(duration) => write!(f, "{} ms", duration.as_millis()),
+            Self::UpTo(limit) => write!(f, "0 to {} ms", limit.as_millis()),
+        }
+    }
+}
