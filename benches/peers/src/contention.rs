@@ -50,6 +50,18 @@ pub async fn contend(
     Ok(share)
 }
 
+/// Each task takes a lock of its own twice, so that connections are made before it counts.
+pub async fn warm_up(handles: &[Arc<dyn Contestant>], tasks: usize, name: &str) -> Result<()> {
+    let taking = (0..tasks).map(|task| async move {
+        for _ in 0..2 {
+            handles[task % handles.len()].lock(&format!("{name}-{task}")).await?.unlock().await?;
+        }
+        anyhow::Ok(())
+    });
+    try_join_all(taking).await?;
+    Ok(())
+}
+
 /// `tasks` tasks of this process, spread over the handles it has.
 pub async fn tasks(
     handles: &[Arc<dyn Contestant>],

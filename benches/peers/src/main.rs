@@ -5,6 +5,7 @@ mod clock;
 mod contention;
 mod contestant;
 mod contestants;
+mod far;
 mod held;
 mod machine;
 mod place;
@@ -33,7 +34,9 @@ peers measure --to FILE [--quick] [--only SCENARIO]… [--contestant NAME[:STORE
 peers report FILE DIRECTORY
     writes BENCHMARKS.md and benchmarks/*.svg below DIRECTORY
 peers worker NAME[:STORE] TTL-IN-MILLISECONDS
-    one of the processes that `measure` starts";
+    one of the processes that `measure` starts
+peers far ADDRESS UPSTREAM MILLISECONDS
+    passes connections on to UPSTREAM, whose answers it brings back late";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -44,6 +47,11 @@ fn main() -> Result<()> {
             // One of many: a thread for all it does is enough.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(worker::main(&entry.parse()?, ttl))
+        }
+        ["far", listen, upstream, delay] => {
+            let delay = Duration::from_millis(delay.parse()?);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(far::serve(listen.parse()?, upstream.parse()?, delay))
         }
         ["report", file, directory] => {
             report::write(&Results::read(Path::new(file))?, Path::new(directory))

@@ -2,15 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use leaselock::DirectoryStore;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
 /// A store of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +17,12 @@ pub enum Place {
     File,
     /// One of the emulators of `localstack/`, by its name there.
     Emulator(String),
-    /// Memory that takes so many milliseconds for a request.
-    Slow(u64),
+    /// ministack behind so many milliseconds: see `peers far`.
+    Far(u64),
 }
 
 impl Place {
-    /// All but the slow ones.
+    /// All but those that are far.
     pub fn all() -> Vec<Self> {
         let emulators = ["ministack", "seaweedfs", "azurite", "gcs"];
         let emulators = emulators.map(|name| Self::Emulator(name.to_owned()));
@@ -37,7 +35,7 @@ impl Place {
 
     /// Whether several processes see the same objects.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::File | Self::Emulator(_))
+        !matches!(self, Self::Memory)
     }
 
     /// As the library takes it, for stores that have one.
@@ -54,7 +52,10 @@ impl Place {
                 let variable = format!("LEASELOCK_TEST_{}", name.to_uppercase());
                 std::env::var(&variable).context(variable)
             }
-            Self::Slow(_) => Ok(String::new()),
+            Self::Far(delay) => {
+                let variable = format!("PEERS_FAR_{delay}");
+                std::env::var(&variable).context(variable)
+            }
         }
     }
 
@@ -62,13 +63,12 @@ impl Place {
     pub fn objects(&self) -> Result<(Arc<dyn ObjectStore>, Path)> {
         match self {
             Self::Memory => Ok((Arc::new(InMemory::new()), Path::default())),
-            Self::Slow(delay) => Ok((self.slow(*delay), Path::default())),
             Self::File => {
                 let root = url::Url::parse(&self.url()?)?;
                 let root = root.to_file_path().ok().context("not a directory")?;
                 Ok((Arc::new(DirectoryStore::open(root)?), Path::default()))
             }
-            Self::Emulator(_) => {
+            Self::Emulator(_) | Self::Far(_) => {
                 let mut url = url::Url::parse(&self.url()?)?;
                 let options: Vec<(String, String)> = url.query_pairs().into_owned().collect();
                 url.set_query(None);
@@ -76,20 +76,6 @@ impl Place {
                 Ok((objects.into(), prefix))
             }
         }
-    }
-
-    fn slow(&self, delay: u64) -> Arc<dyn ObjectStore> {
-        /// One memory for all handles of this process, as they are to meet on it.
-        static SHARED: OnceLock<Arc<InMemory>> = OnceLock::new();
-        let memory = Arc::clone(SHARED.get_or_init(Arc::default));
-        let delay = Duration::from_millis(delay);
-        let delays = ThrottleConfig {
-            wait_get_per_call: delay,
-            wait_put_per_call: delay,
-            wait_delete_per_call: delay,
-            ..ThrottleConfig::default()
-        };
-        Arc::new(ThrottledStore::new(memory, delays))
     }
 }
 
@@ -99,7 +85,7 @@ impl fmt::Display for Place {
             Self::Memory => f.write_str("memory"),
             Self::File => f.write_str("file"),
             Self::Emulator(name) => f.write_str(name),
-            Self::Slow(delay) => write!(f, "slow-{delay}"),
+            Self::Far(delay) => write!(f, "far-{delay}"),
         }
     }
 }
@@ -108,8 +94,8 @@ impl FromStr for Place {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(delay) = text.strip_prefix("slow-") {
-            return Ok(Self::Slow(delay.parse()?));
+        if let Some(delay) = text.strip_prefix("far-") {
+            return Ok(Self::Far(delay.parse()?));
         }
         match Self::all().into_iter().find(|place| place.to_string() == text) {
             Some(place) => Ok(place),

@@ -15,7 +15,9 @@ pub struct Plan {
     pub cold_cycles: usize,
     /// How long a rate is measured.
     pub window: Duration,
-    /// The same for a row of sizes, and for stores that are slow.
+    /// The same where contenders wait for each other for up to seconds.
+    pub contest_window: Duration,
+    /// The same for a row of sizes.
     pub short_window: Duration,
     /// Contenders in the growing row.
     pub sizes: Vec<usize>,
@@ -24,15 +26,18 @@ pub struct Plan {
     /// How long many locks are held.
     pub held_for: Duration,
     pub held_locks: usize,
-    /// Cycles on a store that takes its time.
-    pub slow_cycles: usize,
-    pub slow_handovers: usize,
+    /// Rounds, cycles and hand-overs on stores that are far, and how long rates are measured there.
+    pub far_rounds: usize,
+    pub far_cycles: usize,
+    pub far_handovers: usize,
+    pub far_window: Duration,
 }
 
 /// For how long a lock is held before it is handed over.
 #[derive(Clone, Copy, Debug)]
 pub enum Holding {
-    For(Duration),
+    /// A quarter more or less: or it could keep time with those who ask at fixed intervals.
+    About(Duration),
     /// Evenly up to this.
     UpTo(Duration),
 }
@@ -46,14 +51,17 @@ impl Plan {
             warm_cycles: 100,
             cold_cycles: 60,
             window: Duration::from_millis(1500),
+            contest_window: Duration::from_millis(3000),
             short_window: Duration::from_millis(1000),
             sizes: vec![1, 2, 4, 8, 16, 32, 64],
             handovers: handovers([12, 6, 6]),
             takeovers: 5,
             held_for: Duration::from_secs(30),
             held_locks: 10_000,
-            slow_cycles: 20,
-            slow_handovers: 6,
+            far_rounds: 2,
+            far_cycles: 20,
+            far_handovers: 8,
+            far_window: Duration::from_millis(3000),
         }
     }
 
@@ -64,23 +72,26 @@ impl Plan {
             long_rounds: 1,
             warm_cycles: 30,
             cold_cycles: 15,
-            window: Duration::from_millis(600),
+            window: Duration::from_millis(400),
+            contest_window: Duration::from_millis(700),
             short_window: Duration::from_millis(400),
             sizes: vec![1, 4, 16],
             handovers: handovers([5, 3, 2]),
             takeovers: 1,
             held_for: Duration::from_secs(12),
             held_locks: 10_000,
-            slow_cycles: 8,
-            slow_handovers: 3,
+            far_rounds: 1,
+            far_cycles: 6,
+            far_handovers: 3,
+            far_window: Duration::from_millis(800),
         }
     }
 }
 
 fn handovers(counts: [usize; 3]) -> Vec<(Holding, usize)> {
     let holdings = [
-        Holding::For(Duration::from_millis(20)),
-        Holding::For(Duration::from_millis(200)),
+        Holding::About(Duration::from_millis(20)),
+        Holding::About(Duration::from_millis(200)),
         Holding::UpTo(Duration::from_secs(1)),
     ];
     holdings.into_iter().zip(counts).collect()
@@ -89,7 +100,7 @@ fn handovers(counts: [usize; 3]) -> Vec<(Holding, usize)> {
 impl Holding {
     pub fn draw(self) -> Duration {
         match self {
-            Self::For(duration) => duration,
+            Self::About(duration) => duration.mul_f64(0.75 + 0.5 * fastrand::f64()),
             Self::UpTo(limit) => limit.mul_f64(fastrand::f64()),
         }
     }
@@ -98,7 +109,7 @@ impl Holding {
 impl std::fmt::Display for Holding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::For(duration) => write!(f, "{} ms", duration.as_millis()),
+            Self::About(duration) => write!(f, "about {} ms", duration.as_millis()),
             Self::UpTo(limit) => write!(f, "0 to {} ms", limit.as_millis()),
         }
     }

@@ -32,12 +32,7 @@ struct Guard {
 
 impl Leaselock {
     pub async fn open(kind: Kind, place: &Place, ttl: Duration) -> Result<Self> {
-        let builder = match place {
-            // Several handles of one process are to meet on it.
-            Place::Slow(_) => Store::from_object_store(place.objects()?.0),
-            _ => Store::builder(place.url()?),
-        };
-        let store = builder.prefix("peers").open().await?;
+        let store = Store::builder(place.url()?).prefix("peers").open().await?;
         Ok(Self { kind, store, ttl, requests: RequestCounter::installed() })
     }
 

@@ -33,7 +33,7 @@ pub async fn run(run: &mut Run) {
     }
 }
 
-async fn opened(entry: &Entry) -> Result<Arc<dyn Contestant>> {
+pub async fn opened(entry: &Entry) -> Result<Arc<dyn Contestant>> {
     let contestant = entry.open(TTL).await?;
     contestant.lock(&format!("ready/{}", std::process::id())).await?.unlock().await?;
     Ok(contestant)

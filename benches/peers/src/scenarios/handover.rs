@@ -32,7 +32,7 @@ pub async fn run(run: &mut Run) {
     }
 }
 
-async fn measure(
+pub async fn measure(
     entry: &Entry,
     name: &str,
     handovers: &[(Holding, usize)],

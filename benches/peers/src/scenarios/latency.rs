@@ -1,87 +1,65 @@
-//! A store that takes its time for every request, as those in a cloud do. It lies in the memory of
-//! this process; handles of their own stand for other processes.
+//! A store that is far away, as those in a cloud are: the same things once more, over a connection
+//! that answers late.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::try_join_all;
 
-use super::{cycle, many_locks, one_lock};
-use crate::clock;
-use crate::contestant::{Contestant, Entry, Kind};
+use super::{cycle, handover, many_locks, one_lock, processes};
+use crate::contestant::{Entry, Kind};
 use crate::place::Place;
-use crate::run::{Outcome, Run, TTL, rotated};
+use crate::plan::Holding;
+use crate::run::{Outcome, Run, rotated};
 
 const DELAYS: [u64; 3] = [0, 10, 50];
-const HANDLES: usize = 8;
-const TASKS: usize = 32;
-const HOLD: Duration = Duration::from_millis(200);
+const LOCKS: usize = 32;
+const CONTENDERS: usize = 8;
+const HOLDING: Holding = Holding::About(Duration::from_millis(200));
 
 pub async fn run(run: &mut Run) {
     let kinds = [Kind::Leaselock, Kind::Naive, Kind::Floor];
-    let places = DELAYS.map(Place::Slow);
-    let mut entries = run.entries(&kinds, &places);
+    let mut entries = run.entries(&kinds, &DELAYS.map(Place::Far));
     entries.retain(|entry| entry.place.is_some());
-    for round in 0..run.plan.long_rounds {
+    for round in 0..run.plan.far_rounds {
         for entry in rotated(&entries, round) {
-            if let Err(error) = measure(run, &entry, round).await {
-                run.note("latency", "all", &entry, round, Err(error));
+            if let Err(error) = in_this_process(run, &entry, round).await {
+                run.note("latency", "warm", &entry, round, Err(error));
+            }
+            if entry.kind != Kind::Floor {
+                among_processes(run, &entry, round).await;
             }
         }
     }
 }
 
-async fn measure(run: &mut Run, entry: &Entry, round: usize) -> Result<()> {
-    let handles = try_join_all((0..HANDLES).map(|_| opened(entry))).await?;
-    // Several cycles or a few: a request counts for more than the machine's noise.
-    let (cycles, window) = (run.plan.slow_cycles, run.plan.short_window * 2);
+async fn in_this_process(run: &mut Run, entry: &Entry, round: usize) -> Result<()> {
+    let (cycles, window) = (run.plan.far_cycles, run.plan.far_window);
+    let contestant = cycle::opened(entry).await?;
     let name = run.name("latency");
-    let warm = cycle::cycles(&*handles[0], std::iter::repeat_n(name.clone(), cycles)).await;
+    let warm = cycle::cycles(&*contestant, std::iter::repeat_n(name.clone(), cycles)).await;
     run.note("latency", "warm", entry, round, warm);
     let names = (0..cycles).map(|number| format!("{name}-{number}"));
-    run.note("latency", "cold", entry, round, cycle::cycles(&*handles[0], names).await);
+    run.note("latency", "cold", entry, round, cycle::cycles(&*contestant, names).await);
     let name = run.name("latency");
-    let outcome = many_locks::measure(&handles[0], TASKS, &name, window).await;
+    let outcome = many_locks::measure(&contestant, LOCKS, &name, window).await;
     run.note("latency", "32 locks", entry, round, outcome);
-    if entry.kind == Kind::Floor {
-        return Ok(());
+    if entry.kind != Kind::Floor {
+        let name = run.name("latency");
+        let outcome = one_lock::measure(&[contestant], CONTENDERS, &name, window).await;
+        run.note("latency", "8 tasks", entry, round, outcome);
     }
-    let name = run.name("latency");
-    let outcome = one_lock::measure(&handles[..1], HANDLES, &name, window).await;
-    run.note("latency", "8 tasks", entry, round, outcome);
-    let name = run.name("latency");
-    let outcome = one_lock::measure(&handles, HANDLES, &name, window).await;
-    run.note("latency", "8 handles", entry, round, outcome);
-    let name = run.name("latency");
-    let outcome = hand_overs(&handles, &name, run.plan.slow_handovers).await;
-    run.note("latency", "hand-over", entry, round, outcome);
     Ok(())
 }
 
-async fn opened(entry: &Entry) -> Result<Arc<dyn Contestant>> {
-    let contestant = entry.open(TTL).await?;
-    contestant.lock(&format!("ready/{}", fastrand::u64(..))).await?.unlock().await?;
-    Ok(contestant)
+async fn among_processes(run: &mut Run, entry: &Entry, round: usize) {
+    let contested = [(Duration::ZERO, run.name("latency"))];
+    let outcome = processes::measure(entry, CONTENDERS, &contested, run.plan.far_window).await;
+    run.note("latency", "8 processes", entry, round, outcome.map(only));
+    let name = run.name("latency");
+    let outcome = handover::measure(entry, &name, &[(HOLDING, run.plan.far_handovers)]).await;
+    run.note("latency", "hand-over", entry, round, outcome.map(only));
 }
 
-async fn hand_overs(handles: &[Arc<dyn Contestant>], name: &str, count: usize) -> Result<Outcome> {
-    let mut samples = Vec::new();
-    let mut held = handles[0].lock(name).await?;
-    for number in 1..=count {
-        let next = Arc::clone(&handles[number % 2]);
-        let name = name.to_owned();
-        let waiting = tokio::spawn(async move {
-            let held = next.lock(&name).await;
-            (clock::now(), held)
-        });
-        tokio::time::sleep(HOLD).await;
-        let before = clock::now();
-        held.unlock().await?;
-        let (at, next) = waiting.await?;
-        samples.push((at - before) as f64 / 1e6);
-        held = next?;
-    }
-    held.unlock().await?;
-    Ok(Outcome { samples, ..Outcome::default() })
+fn only(outcomes: Vec<Outcome>) -> Outcome {
+    outcomes.into_iter().next().unwrap_or_default()
 }

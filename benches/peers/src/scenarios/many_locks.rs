@@ -30,13 +30,12 @@ pub async fn run(run: &mut Run) {
 pub async fn measure(
     contestant: &Arc<dyn Contestant>,
     tasks: usize,
-    name: &str,
+    prefix: &str,
     window: Duration,
 ) -> Result<Outcome> {
     let handles = std::slice::from_ref(contestant);
-    let name = |task: usize| format!("{name}-{task}");
-    // Connections are made, and the locks seen, before it counts.
-    contention::tasks(handles, tasks, name, window / 5).await?;
+    let name = |task: usize| format!("{prefix}-{task}");
+    contention::warm_up(handles, tasks, prefix).await?;
     let figures = contention::tasks(handles, tasks, name, window).await?;
     Ok(Outcome { figures, samples: Vec::new() })
 }

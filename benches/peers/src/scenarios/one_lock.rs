@@ -14,11 +14,11 @@ const TASKS: usize = 8;
 
 pub async fn run(run: &mut Run) {
     let entries = run.entries(&[Kind::Leaselock, Kind::Naive], &Place::all());
-    for round in 0..run.plan.rounds {
+    for round in 0..run.plan.long_rounds {
         for entry in rotated(&entries, round) {
             let name = run.name("one_lock");
             let outcome = match entry.open(TTL).await {
-                Ok(contestant) => measure(&[contestant], TASKS, &name, run.plan.window).await,
+                Ok(contestant) => measure(&[contestant], TASKS, &name, run.plan.contest_window).await,
                 Err(error) => Err(error),
             };
             run.note("one_lock", &format!("{TASKS} tasks"), &entry, round, outcome);
@@ -33,7 +33,7 @@ pub async fn measure(
     name: &str,
     window: Duration,
 ) -> Result<Outcome> {
-    contention::tasks(handles, tasks, |task| format!("{name}-{task}"), window / 5).await?;
+    contention::warm_up(handles, tasks, name).await?;
     let figures = contention::tasks(handles, tasks, |_| name.to_owned(), window).await?;
     Ok(Outcome { figures, samples: Vec::new() })
 }
