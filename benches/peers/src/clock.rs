@@ -23,5 +23,9 @@ pub fn after(duration: Duration) -> Nanos {
 }
 
 pub async fn sleep_until(moment: Nanos) {
-    tokio::time::sleep(Duration::from_nanos(moment.saturating_sub(now()))).await;
+    let left = moment.saturating_sub(now());
+    // Even a sleep of no time takes up to a millisecond.
+    if left > 0 {
+        tokio::time::sleep(Duration::from_nanos(left)).await;
+    }
 }

@@ -74,7 +74,8 @@ impl Options {
         let mut options = Self::default();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+            let mut value =
+                || arguments.next().with_context(|| format!("{argument} needs a value"));
             match *argument {
                 "--to" => options.to = PathBuf::from(value()?),
                 "--quick" => options.quick = true,
@@ -86,7 +87,9 @@ impl Options {
         if options.to.as_os_str().is_empty() {
             bail!("{USAGE}");
         }
-        if let Some(unknown) = options.only.iter().find(|name| !scenarios::ALL.contains(&name.as_str())) {
+        if let Some(unknown) =
+            options.only.iter().find(|name| !scenarios::ALL.contains(&name.as_str()))
+        {
             bail!("no scenario is called {unknown}; there are {}", scenarios::ALL.join(", "));
         }
         Ok(options)

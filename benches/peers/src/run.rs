@@ -35,7 +35,8 @@ impl Run {
 
     /// This library, on all of the places where its server is there; then the peers.
     pub fn entries(&self, kinds: &[Kind], places: &[Place]) -> Vec<Entry> {
-        let on = |kind: &Kind| places.iter().map(|place| Entry::on(*kind, place)).collect::<Vec<_>>();
+        let on =
+            |kind: &Kind| places.iter().map(|place| Entry::on(*kind, place)).collect::<Vec<_>>();
         let entries = kinds.iter().flat_map(on).chain(Kind::PEERS.map(Entry::peer));
         entries.filter(|entry| self.takes_part(entry)).collect()
     }

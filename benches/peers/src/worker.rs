@@ -39,13 +39,24 @@ pub enum Order {
 pub enum Answer {
     /// Connected, and has taken a lock of its own once.
     Ready,
-    Contended { share: Share, requests: Option<u64> },
-    Locked { at: Nanos },
+    Contended {
+        share: Share,
+        requests: Option<u64>,
+    },
+    Locked {
+        at: Nanos,
+    },
     /// The moment before it was given back.
-    Unlocked { before: Nanos },
-    Renewed { at: Nanos },
+    Unlocked {
+        before: Nanos,
+    },
+    Renewed {
+        at: Nanos,
+    },
     HeldMany(held::Held),
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
 }
 
 /// A worker, seen from who started it. Killed when dropped.
@@ -140,7 +151,7 @@ pub async fn main(entry: &Entry, ttl: Duration) -> Result<()> {
 
 async fn work(entry: &Entry, ttl: Duration) -> Result<()> {
     let contestant = entry.open(ttl).await?;
-    contestant.lock(&format!("ready/{}", std::process::id())).await?.unlock().await?;
+    contestant.lock(&format!("ready/{}", fastrand::u64(..))).await?.unlock().await?;
     say(&Answer::Ready)?;
     let mut held = None;
     let mut orders = BufReader::new(tokio::io::stdin()).lines();

@@ -39,7 +39,8 @@ impl Naive {
 #[async_trait]
 impl Contestant for Naive {
     async fn lock(&self, name: &str) -> Result<Box<dyn Held>> {
-        let key: Path = self.root.parts().chain(Path::from(format!("naive/{name}")).parts()).collect();
+        let key: Path =
+            self.root.parts().chain(Path::from(format!("naive/{name}")).parts()).collect();
         loop {
             self.requests.fetch_add(1, Ordering::Relaxed);
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };

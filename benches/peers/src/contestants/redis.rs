@@ -13,8 +13,7 @@ use crate::contestant::{Contestant, Held};
 /// The default of redis-py's `Lock`.
 const ASKS_EVERY: Duration = Duration::from_millis(100);
 
-const DELETE_IF_MINE: &str =
-    "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
+const DELETE_IF_MINE: &str = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
 
 pub struct Redis {
     connection: MultiplexedConnection,

@@ -57,7 +57,8 @@ pub fn bars(path: &Path, title: &str, values: &[(Entry, f64)]) -> Result<()> {
         let middle = top + BAR / 2 - 1;
         let bar = [(LABELS, top + 2), (at(*value).max(LABELS + 1), top + BAR - 4)];
         area.draw(&Rectangle::new(bar, colour(entry.kind).filled())).map_err(failed)?;
-        area.draw(&Text::new(label(entry), (LABELS - 8, middle), text(12, true))).map_err(failed)?;
+        area.draw(&Text::new(label(entry), (LABELS - 8, middle), text(12, true)))
+            .map_err(failed)?;
         let shown = number(Some(*value));
         area.draw(&Text::new(shown, (at(*value) + 5, middle), text(12, false))).map_err(failed)?;
     }
@@ -85,7 +86,10 @@ pub fn lines(path: &Path, title: &str, below: &str, lines: &[Line]) -> Result<()
         .margin(8)
         .x_label_area_size(34)
         .y_label_area_size(64)
-        .build_cartesian_2d((1f64..right).log_scale().base(2.0), (low..high.max(low * 10.0)).log_scale())
+        .build_cartesian_2d(
+            (1f64..right).log_scale().base(2.0),
+            (low..high.max(low * 10.0)).log_scale(),
+        )
         .map_err(failed)?;
     chart
         .configure_mesh()
@@ -100,7 +104,9 @@ pub fn lines(path: &Path, title: &str, below: &str, lines: &[Line]) -> Result<()
     for (number, line) in lines.iter().enumerate() {
         let colour = SERIES[number % SERIES.len()];
         let points = line.points.iter().copied().filter(|point| point.1 > 0.0);
-        chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2))).map_err(failed)?;
+        chart
+            .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))
+            .map_err(failed)?;
         chart.draw_series(points.map(|at| Circle::new(at, 3, colour.filled()))).map_err(failed)?;
         let y = 50 + 20 * number as i32;
         legend.draw(&Rectangle::new([(6, y - 4), (20, y + 4)], colour.filled())).map_err(failed)?;
@@ -119,7 +125,11 @@ fn colour(kind: Kind) -> RGBColor {
 }
 
 fn plain(value: f64) -> String {
-    if value >= 1.0 { number(Some(value)).trim_end_matches(".00").trim_end_matches(".0").to_owned() } else { format!("{value}") }
+    if value >= 1.0 {
+        number(Some(value)).trim_end_matches(".00").trim_end_matches(".0").to_owned()
+    } else {
+        format!("{value}")
+    }
 }
 
 /// The drawing library's errors cannot be kept: they are bound to the backend.

@@ -66,8 +66,7 @@ impl View<'_> {
 
     /// The median over rounds.
     pub fn figure(&self, scenario: &str, case: &str, entry: &Entry, figure: &str) -> Option<f64> {
-        let values: Vec<f64> =
-            self.by_round(scenario, case, entry, figure).into_values().collect();
+        let values: Vec<f64> = self.by_round(scenario, case, entry, figure).into_values().collect();
         (!values.is_empty()).then(|| median(&values))
     }
 

@@ -35,7 +35,7 @@ pub async fn run(run: &mut Run) {
 
 pub async fn opened(entry: &Entry) -> Result<Arc<dyn Contestant>> {
     let contestant = entry.open(TTL).await?;
-    contestant.lock(&format!("ready/{}", std::process::id())).await?.unlock().await?;
+    contestant.lock(&format!("ready/{}", fastrand::u64(..))).await?.unlock().await?;
     Ok(contestant)
 }
 

@@ -15,7 +15,15 @@ use anyhow::{Result, bail};
 use crate::run::Run;
 
 pub const ALL: [&str; 9] = [
-    "cycle", "many_locks", "one_lock", "processes", "handover", "takeover", "held", "growth", "latency",
+    "cycle",
+    "many_locks",
+    "one_lock",
+    "processes",
+    "handover",
+    "takeover",
+    "held",
+    "growth",
+    "latency",
 ];
 
 pub async fn run(scenario: &str, run: &mut Run) -> Result<()> {

@@ -18,7 +18,9 @@ pub async fn run(run: &mut Run) {
         for entry in rotated(&entries, round) {
             let name = run.name("one_lock");
             let outcome = match entry.open(TTL).await {
-                Ok(contestant) => measure(&[contestant], TASKS, &name, run.plan.contest_window).await,
+                Ok(contestant) => {
+                    measure(&[contestant], TASKS, &name, run.plan.contest_window).await
+                }
                 Err(error) => Err(error),
             };
             run.note("one_lock", &format!("{TASKS} tasks"), &entry, round, outcome);

@@ -45,7 +45,8 @@ pub async fn run(run: &mut Run) {
 
 async fn measure(entry: &Entry, name: &str) -> Result<Takeover> {
     let lock = Order::Lock { name: name.to_owned() };
-    let mut holder = Worker::start(&Entry { kind: holder_of(entry.kind), ..entry.clone() }, TTL).await?;
+    let mut holder =
+        Worker::start(&Entry { kind: holder_of(entry.kind), ..entry.clone() }, TTL).await?;
     holder.order(&lock).await?;
     let mut renewed = holder.locked().await?;
     holder.order(&Order::TellRenewals).await?;
