@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Nanos};
 use crate::contestant::Contestant;
+use crate::referee::Referee;
 use crate::results::Figures;
 use crate::statistics::{jain, percentile};
+
+/// How long a call that cannot be dropped may take after the time is over.
+const GRACE: Nanos = 10_000_000_000;
 
 /// How a contender fared.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,30 +25,37 @@ pub struct Share {
     pub cut_off: f64,
 }
 
-/// Takes the lock until `end`, and holds it for `hold` each time.
+/// Takes the lock until `end`, and holds it for `hold` each time. With a referee, it fails when
+/// somebody else has it meanwhile.
 pub async fn contend(
     contestant: &dyn Contestant,
     name: &str,
+    referee: Option<&Referee>,
     hold: Duration,
     end: Nanos,
 ) -> Result<Share> {
     let mut share = Share::default();
+    let limit = if contestant.may_be_dropped() { end } else { end + GRACE };
     while clock::now() < end {
         let began = clock::now();
         let held = tokio::select! {
-            held = contestant.lock(name) => held?,
-            () = clock::sleep_until(end) => {
-                share.cut_off = millis(began);
-                return Ok(share);
-            }
+            held = contestant.lock(name) => Some(held?),
+            () = clock::sleep_until(limit) => None,
         };
         // What is had when the time is over does not count, or a slow contestant would gain by it.
-        if clock::now() < end {
-            share.waits.push(millis(began));
+        let is_in_time = clock::now() < end;
+        let waited = millis(clock::now().min(end).saturating_sub(began));
+        if is_in_time {
+            share.waits.push(waited);
+        } else {
+            share.cut_off = waited;
         }
-        if !hold.is_zero() {
+        let Some(held) = held else { break };
+        referee.map_or(Ok(()), Referee::enter)?;
+        if is_in_time && !hold.is_zero() {
             tokio::time::sleep(hold).await;
         }
+        referee.map_or(Ok(()), Referee::leave)?;
         held.unlock().await?;
     }
     Ok(share)
@@ -62,19 +73,34 @@ pub async fn warm_up(handles: &[Arc<dyn Contestant>], tasks: usize, name: &str) 
     Ok(())
 }
 
+/// What is contended for.
+#[derive(Clone, Copy)]
+pub enum Locks<'a> {
+    /// The same by all, under the eyes of a referee.
+    One(&'a str),
+    /// One by each, with names that begin like this.
+    Each(&'a str),
+}
+
 /// `tasks` tasks of this process, spread over the handles it has.
 pub async fn tasks(
     handles: &[Arc<dyn Contestant>],
     tasks: usize,
-    name: impl Fn(usize) -> String,
+    locks: Locks<'_>,
     window: Duration,
 ) -> Result<Figures> {
     let end = clock::after(window);
-    let running = (0..tasks).map(|task| {
+    let mut running = Vec::new();
+    for task in 0..tasks {
         let contestant = Arc::clone(&handles[task % handles.len()]);
-        let name = name(task);
-        tokio::spawn(async move { contend(&*contestant, &name, Duration::ZERO, end).await })
-    });
+        let (name, referee) = match locks {
+            Locks::One(name) => (name.to_owned(), Some(Referee::of(name)?)),
+            Locks::Each(prefix) => (format!("{prefix}-{task}"), None),
+        };
+        running.push(tokio::spawn(async move {
+            contend(&*contestant, &name, referee.as_ref(), Duration::ZERO, end).await
+        }));
+    }
     let shares: Result<Vec<Share>> = try_join_all(running).await?.into_iter().collect();
     Ok(figures(&shares?, window))
 }
@@ -99,6 +125,6 @@ pub fn figures(shares: &[Share], window: Duration) -> Figures {
     figures
 }
 
-fn millis(began: Nanos) -> f64 {
-    clock::since(began).as_secs_f64() * 1e3
+fn millis(nanos: Nanos) -> f64 {
+    nanos as f64 / 1e6
 }

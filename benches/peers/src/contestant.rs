@@ -18,6 +18,12 @@ pub trait Contestant: Send + Sync {
     /// Waits for the lock and takes it.
     async fn lock(&self, name: &str) -> Result<Box<dyn Held>>;
 
+    /// Whether a call of `lock` that is dropped leaves nothing behind: neither a request that is half
+    /// sent nor a lock that nobody knows of.
+    fn may_be_dropped(&self) -> bool {
+        false
+    }
+
     /// How many requests this process has sent to its store, where they are counted.
     fn requests(&self) -> Option<u64> {
         None

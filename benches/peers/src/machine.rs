@@ -10,7 +10,7 @@ use crate::results::About;
 /// `benches/run` tells what it knows and a program does not in these variables.
 const VERSION_PREFIX: &str = "PEERS_VERSION_";
 
-pub fn about(quick: bool, took: Duration) -> Result<About> {
+pub fn about(quick: bool, took: Duration, load: String) -> Result<About> {
     let told = |name: &str| std::env::var(name).unwrap_or_else(|_| "unknown".to_owned());
     let versions: BTreeMap<String, String> = std::env::vars()
         .filter_map(|(name, value)| {
@@ -33,8 +33,15 @@ pub fn about(quick: bool, took: Duration) -> Result<About> {
             kernel.release().to_string_lossy()
         ),
         system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(|| "unknown".to_owned()),
+        load,
         versions,
     })
+}
+
+/// How busy the machine is, by its averages over 1, 5 and 15 minutes.
+pub fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(", ")
 }
 
 /// What a file of lines says of `name`.

@@ -11,6 +11,7 @@ mod machine;
 mod place;
 mod plan;
 mod record;
+mod referee;
 mod report;
 mod results;
 mod run;
@@ -101,12 +102,13 @@ async fn measure(options: Options) -> Result<()> {
     let plan = if options.quick { Plan::quick() } else { Plan::full() };
     let mut run = Run::new(plan, options.contestants);
     let began = clock::now();
+    let load = machine::load();
     for scenario in scenarios::ALL {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario) {
             eprintln!("{scenario} ({} s)", clock::since(began).as_secs());
             scenarios::run(scenario, &mut run).await?;
         }
     }
-    run.results.about = machine::about(run.plan.quick, clock::since(began))?;
+    run.results.about = machine::about(run.plan.quick, clock::since(began), load)?;
     run.results.write(&options.to)
 }

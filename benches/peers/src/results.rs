@@ -29,6 +29,9 @@ pub struct About {
     pub memory: String,
     pub kernel: String,
     pub system: String,
+    /// The load averages before it began.
+    #[serde(default)]
+    pub load: String,
     /// Of servers and of what they run on.
     pub versions: BTreeMap<String, String>,
 }

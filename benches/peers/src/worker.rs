@@ -13,6 +13,7 @@ use crate::clock::{self, Nanos};
 use crate::contention::{Share, contend};
 use crate::contestant::{Contestant, Entry, Held};
 use crate::held::{self, Holding};
+use crate::referee::Referee;
 
 /// Longer than anything that is asked of a worker takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -172,7 +173,8 @@ async fn obey(
         Order::Contend { name, hold, begin, end } => {
             clock::sleep_until(begin).await;
             let before = contestant.requests();
-            let share = contend(contestant, &name, hold, end).await?;
+            let referee = Referee::of(&name)?;
+            let share = contend(contestant, &name, Some(&referee), hold, end).await?;
             let requests = contestant.requests().zip(before).map(|(now, then)| now - then);
             Ok(Answer::Contended { share, requests })
         }

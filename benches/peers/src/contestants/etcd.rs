@@ -76,6 +76,10 @@ impl Contestant for Etcd {
         let key = client.lock(name, Some(options)).await?.key().to_vec();
         Ok(Box::new(Key { client, key, lease: Some(lease), idle: Arc::clone(&self.idle) }))
     }
+
+    fn may_be_dropped(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -59,6 +59,10 @@ impl Contestant for Leaselock {
         Ok(Box::new(Guard { guard, ttl: self.ttl }))
     }
 
+    fn may_be_dropped(&self) -> bool {
+        true
+    }
+
     fn requests(&self) -> Option<u64> {
         Some(self.requests.load(Ordering::Relaxed))
     }

@@ -36,6 +36,10 @@ impl Contestant for ZooKeeper {
         std::mem::forget(node);
         Ok(Box::new(Node { client: Arc::clone(&self.0), path }))
     }
+
+    fn may_be_dropped(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

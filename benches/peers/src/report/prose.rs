@@ -37,6 +37,7 @@ fn machine(results: &Results) -> String {
     row("processor", format!("{}, {} cores", about.processor, about.cores));
     row("memory", about.memory.clone());
     row("system", format!("{}, {}", about.system, about.kernel));
+    row("load averages before", about.load.clone());
     for (name, version) in &about.versions {
         row(name, version.clone());
     }
@@ -53,15 +54,19 @@ const METHOD: &str = "\
   Figures are medians over rounds; ratios are taken within a round first. Percentiles of hand-overs and
   takeovers are over all values of all rounds.
 - **create/delete** is the lock that everybody writes first: create an object unless it is there, delete it to
-  unlock, ask every 100 ms. **raw store** is no lock: two conditional writes of as many bytes as leaselock's
-  record has, and one read before them when nothing is known of the object.
+  unlock, ask every 100 ms. **raw requests** are no lock: two conditional writes of as many bytes as
+  leaselock's record has, and one read before them when nothing is known of the object.
 - leaselock runs as it is without options, TTL 30 s. Redis: `SET NX PX` and a script that deletes, asking
   every 100 ms as redis-py does; Redlock: five servers, asking after 100 to 300 ms as node-redlock does. etcd:
   a lease and the server's lock service. ZooKeeper: the recipe with ephemeral sequential nodes.
   PostgreSQL: `pg_advisory_lock`, a connection for each contender.
 - Redis writes nothing to disk. etcd and ZooKeeper are single nodes that sync their logs. PostgreSQL has its
   default settings; its advisory locks are in memory. `file://` syncs every write; the emulators do not all.
+- Wherever contenders want the same lock, whoever has it also takes a lock of the kernel's on a file (`flock`,
+  a few µs), which fails if anybody else has it: a lock that lets two in fails here.
 - A time between processes is a difference of readings of `CLOCK_BOOTTIME`, which all of them share.
+- Charts have logarithmic scales. What was measured is in [benchmarks/results.json](benchmarks/results.json),
+  and `benches/run --report` makes this file from it.
 
 ";
 

@@ -49,7 +49,8 @@ fn ahead(ranked: &[(Entry, f64)], unit: &str) -> String {
     let named = |(entry, value): &(Entry, f64)| {
         format!("{} ({} {unit})", label(entry), number(Some(*value)))
     };
-    let ours = named(&(ours.clone(), *best));
+    let on = ours.place.as_ref().map_or(String::new(), store);
+    let ours = format!("leaselock where it did best ({on}, {} {unit})", number(Some(*best)));
     let list = |some: &[(Entry, f64)]| {
         let peers = some.iter().filter(|(entry, _)| Kind::PEERS.contains(&entry.kind));
         peers.map(named).collect::<Vec<_>>().join(", ")
@@ -62,11 +63,29 @@ fn ahead(ranked: &[(Entry, f64)], unit: &str) -> String {
     if !after.is_empty() {
         text.push_str(&format!(" Behind it: {after}."));
     }
-    text + "\n\n"
+    wrapped(&text) + "\n\n"
 }
 
 fn section(title: &str, about: &str, body: &str) -> String {
-    format!("## {title}\n\n{about}\n\n{body}\n")
+    format!("## {title}\n\n{}\n\n{}\n\n", wrapped(about), body.trim_end())
+}
+
+/// In lines of up to so many characters.
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 116;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a first one");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }
 
 fn image(name: &str, title: &str) -> String {
@@ -99,10 +118,12 @@ fn cycle(view: &View<'_>, charts: &Path) -> Result<String> {
         ahead(&warm, "µs"),
         table.markdown(),
         image("cycle", title),
-        "Warm over two conditional writes; cold over a read and two conditional writes: 1 is the \
-         least that a lock on that store can take. (Below 1: the raw requests run on the harness's \
-         threads, the library's on its own.) In memory a request takes next to nothing, so that the \
-         library's own work is all there is.\n",
+        wrapped(
+            "Warm over two conditional writes; cold over a read and two conditional writes: 1 is the \
+             least that a lock on that store can take. (Below 1: the raw requests run on the \
+             harness's threads, the library's on its own.) In memory a request takes next to \
+             nothing, so that the library's own work is all there is."
+        ) + "\n",
         against_the_store(view).markdown()
     );
     let about = "One task takes a free lock and gives it back: *warm*, one that this process has just \
@@ -162,7 +183,7 @@ fn many_locks(view: &View<'_>, charts: &Path) -> Result<String> {
     if ranked.is_empty() {
         return Ok(String::new());
     }
-    let mut table = Table::new(["", "cycles per second", "of the raw store's"]);
+    let mut table = Table::new(["", "cycles per second", "of the raw requests'"]);
     for (entry, rate) in &ranked {
         let floor = entry.place.as_ref().map(|place| Entry::on(Kind::Floor, place));
         let share =
@@ -172,7 +193,7 @@ fn many_locks(view: &View<'_>, charts: &Path) -> Result<String> {
     let title = "Cycles per second, 32 tasks on 32 locks";
     chart::bars(&charts.join("many-locks.svg"), title, &ranked)?;
     let about = "32 tasks of one process, each with a lock of its own that it takes and gives back. The \
-                 last column is the share of what the raw store does with 32 tasks.";
+                 last column is the share of what raw requests do with 32 tasks.";
     let image = image("many-locks", title);
     let body = format!("{}{}\n{image}", ahead(&ranked, "per second"), table.markdown());
     Ok(section("Many locks", about, &body))

@@ -112,23 +112,23 @@ fn order(place: Option<&Place>) -> (u64, usize) {
 pub fn label(entry: &Entry) -> String {
     let name = match entry.kind {
         Kind::Leaselock => "leaselock",
-        Kind::Fair => "leaselock, fair",
-        Kind::Newcomer => "leaselock, newcomer",
+        Kind::Fair => "leaselock (fair)",
+        Kind::Newcomer => "leaselock (newcomer)",
         Kind::Naive => "create/delete",
-        Kind::Floor => "raw store",
+        Kind::Floor => "raw requests",
         Kind::Redis => "Redis",
         Kind::Redlock => "Redlock, 5 Redis",
         Kind::Etcd => "etcd",
         Kind::ZooKeeper => "ZooKeeper",
         Kind::Postgres => "PostgreSQL",
     };
-    entry.place.as_ref().map_or(name.to_owned(), |place| format!("{name}: {}", store(place)))
+    entry.place.as_ref().map_or(name.to_owned(), |place| format!("{name} on {}", store(place)))
 }
 
 pub fn store(place: &Place) -> String {
     match place {
         Place::Memory => "memory".to_owned(),
-        Place::File => "directory".to_owned(),
+        Place::File => "a directory".to_owned(),
         Place::Far(delay) => format!("ministack, {delay} ms away"),
         Place::Emulator(name) => match &**name {
             "ministack" => "ministack (S3)".to_owned(),

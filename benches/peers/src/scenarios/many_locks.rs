@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::contention;
+use crate::contention::{self, Locks};
 use crate::contestant::{Contestant, Kind};
 use crate::place::Place;
 use crate::run::{Outcome, Run, TTL, rotated};
@@ -15,7 +15,7 @@ const TASKS: usize = 32;
 pub async fn run(run: &mut Run) {
     let kinds = [Kind::Leaselock, Kind::Naive, Kind::Floor];
     let entries = run.entries(&kinds, &Place::all());
-    for round in 0..run.plan.rounds {
+    for round in 0..run.plan.long_rounds {
         for entry in rotated(&entries, round) {
             let name = run.name("many_locks");
             let outcome = match entry.open(TTL).await {
@@ -34,8 +34,7 @@ pub async fn measure(
     window: Duration,
 ) -> Result<Outcome> {
     let handles = std::slice::from_ref(contestant);
-    let name = |task: usize| format!("{prefix}-{task}");
     contention::warm_up(handles, tasks, prefix).await?;
-    let figures = contention::tasks(handles, tasks, name, window).await?;
+    let figures = contention::tasks(handles, tasks, Locks::Each(prefix), window).await?;
     Ok(Outcome { figures, samples: Vec::new() })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::contention;
+use crate::contention::{self, Locks};
 use crate::contestant::{Contestant, Kind};
 use crate::place::Place;
 use crate::run::{Outcome, Run, TTL, rotated};
@@ -36,6 +36,6 @@ pub async fn measure(
     window: Duration,
 ) -> Result<Outcome> {
     contention::warm_up(handles, tasks, name).await?;
-    let figures = contention::tasks(handles, tasks, |_| name.to_owned(), window).await?;
+    let figures = contention::tasks(handles, tasks, Locks::One(name), window).await?;
     Ok(Outcome { figures, samples: Vec::new() })
 }
