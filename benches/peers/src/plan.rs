@@ -23,7 +23,7 @@ pub struct Plan {
     pub sizes: Vec<usize>,
     pub handovers: Vec<(Holding, usize)>,
     pub takeovers: usize,
-    /// How long many locks are held.
+    /// How long many locks are held: a multiple of the 10 s after which they are renewed.
     pub held_for: Duration,
     pub held_locks: usize,
     /// Rounds, cycles and hand-overs on stores that are far, and how long rates are measured there.
@@ -78,7 +78,7 @@ impl Plan {
             sizes: vec![1, 4, 16],
             handovers: handovers([5, 3, 2]),
             takeovers: 1,
-            held_for: Duration::from_secs(12),
+            held_for: Duration::from_secs(10),
             held_locks: 10_000,
             far_rounds: 1,
             far_cycles: 6,
