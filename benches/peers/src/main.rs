@@ -103,6 +103,7 @@ async fn measure(options: Options) -> Result<()> {
     let mut run = Run::new(plan, options.contestants);
     let began = clock::now();
     let load = machine::load();
+    run.note_absent();
     for scenario in scenarios::ALL {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario) {
             eprintln!("{scenario} ({} s)", clock::since(began).as_secs());

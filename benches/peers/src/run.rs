@@ -42,7 +42,24 @@ impl Run {
     }
 
     pub fn takes_part(&self, entry: &Entry) -> bool {
-        entry.is_there() && (self.chosen.is_empty() || self.chosen.contains(entry))
+        entry.is_there() && self.is_wanted(entry)
+    }
+
+    fn is_wanted(&self, entry: &Entry) -> bool {
+        self.chosen.is_empty() || self.chosen.contains(entry)
+    }
+
+    /// Notes whose server does not run, so that nobody takes silence for a result.
+    pub fn note_absent(&mut self) {
+        let places = Place::all();
+        let ours = places.iter().map(|place| Entry::on(Kind::Leaselock, place));
+        let all: Vec<Entry> = ours.chain(Kind::PEERS.map(Entry::peer)).collect();
+        for entry in all {
+            if self.is_wanted(&entry) && !entry.is_there() {
+                let why = anyhow::anyhow!("its server is not running");
+                self.note("all", "all", &entry, 0, Err(why));
+            }
+        }
     }
 
     /// A name that no other round uses.

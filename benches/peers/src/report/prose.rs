@@ -99,7 +99,10 @@ fn failures(results: &Results) -> String {
     for failure in &results.failures {
         let who = failure.contestant.parse::<Entry>();
         let who = who.map_or_else(|_| failure.contestant.clone(), |entry| label(&entry));
-        let place = format!("{}, {}", failure.scenario, failure.case);
+        let place = match &*failure.scenario {
+            "all" => "everything".to_owned(),
+            scenario => format!("{scenario}, {}", failure.case),
+        };
         table.row([who, place, failure.why.replace(['|', '\n'], " ")]);
     }
     format!("## Failures\n\n{}\n", table.markdown())
