@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use crate::clock::Nanos;
 use crate::contestants::{etcd, floor, leaselock, naive, postgres, redis, redlock, zookeeper};
 use crate::place::Place;
+use crate::requests::Requests;
 
 /// A lock service, as one process uses it.
 #[async_trait]
@@ -24,8 +25,8 @@ pub trait Contestant: Send + Sync {
         false
     }
 
-    /// How many requests this process has sent to its store, where they are counted.
-    fn requests(&self) -> Option<u64> {
+    /// What this process has sent to its store, where that is counted.
+    fn requests(&self) -> Option<Requests> {
         None
     }
 }

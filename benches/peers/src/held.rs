@@ -51,7 +51,7 @@ pub async fn hold_many(
     let place = entry.place.as_ref().context("needs a store")?;
     let library = Leaselock::open(entry.kind, place, ttl).await?;
     let (objects, _) = place.objects()?;
-    let before = resident()?;
+    let grown_from = resident()?;
     let began = clock::now();
     let names = (0..count).map(|number| format!("held/{number}"));
     let mut guards: Vec<LockGuard> = Vec::with_capacity(count);
@@ -77,10 +77,10 @@ pub async fn hold_many(
         }
     }
     let seconds = clock::since(began).as_secs_f64();
-    let bytes = resident()?.saturating_sub(before) as f64;
-    let sent = library.requests().unwrap_or_default();
+    let bytes = resident()?.saturating_sub(grown_from) as f64;
+    let before = library.requests().unwrap_or_default();
     tokio::time::sleep(window).await;
-    let sent = library.requests().unwrap_or_default() - sent;
+    let sent = library.requests().unwrap_or_default().since(&before).sum();
     anyhow::ensure!(guards.iter().all(LockGuard::is_held), "some were lost");
     // Not given back one by one: the process ends, and the store with it.
     std::mem::forget((guards, session, Arc::clone(&objects)));

@@ -13,6 +13,7 @@ mod plan;
 mod record;
 mod referee;
 mod report;
+mod requests;
 mod results;
 mod run;
 mod scenarios;

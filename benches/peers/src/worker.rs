@@ -14,6 +14,7 @@ use crate::contention::{Share, contend};
 use crate::contestant::{Contestant, Entry, Held};
 use crate::held::{self, Holding};
 use crate::referee::Referee;
+use crate::requests::Requests;
 
 /// Longer than anything that is asked of a worker takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,7 +43,7 @@ pub enum Answer {
     Ready,
     Contended {
         share: Share,
-        requests: Option<u64>,
+        requests: Option<Requests>,
     },
     Locked {
         at: Nanos,
@@ -175,7 +176,7 @@ async fn obey(
             let before = contestant.requests();
             let referee = Referee::of(&name)?;
             let share = contend(contestant, &name, Some(&referee), hold, end).await?;
-            let requests = contestant.requests().zip(before).map(|(now, then)| now - then);
+            let requests = contestant.requests().zip(before).map(|(now, then)| now.since(&then));
             Ok(Answer::Contended { share, requests })
         }
         Order::Lock { name } => {

@@ -13,6 +13,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, Upda
 use crate::contestant::{Contestant, Held};
 use crate::place::Place;
 use crate::record;
+use crate::requests::Requests;
 
 pub struct Floor(Arc<Objects>);
 
@@ -78,8 +79,8 @@ impl Contestant for Floor {
         Ok(Box::new(Written { objects, key, version }))
     }
 
-    fn requests(&self) -> Option<u64> {
-        Some(self.0.requests.load(Ordering::Relaxed))
+    fn requests(&self) -> Option<Requests> {
+        Some(Requests::plain(self.0.requests.load(Ordering::Relaxed)))
     }
 }
 

@@ -1,17 +1,21 @@
 //! This library.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
 use leaselock::{Attempt, Lock, LockGuard, Release, Store};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder, SharedString, Unit,
+};
 
 use crate::clock::Nanos;
 use crate::contestant::{Contestant, Held, Kind};
 use crate::place::Place;
+use crate::requests::Requests;
 
 /// How long a newcomer waits before it tries again.
 const TRIES_AFTER: Duration = Duration::from_millis(100);
@@ -20,7 +24,7 @@ pub struct Leaselock {
     kind: Kind,
     store: Store,
     ttl: Duration,
-    requests: Arc<AtomicU64>,
+    requests: RequestCounter,
 }
 
 struct Guard {
@@ -63,8 +67,8 @@ impl Contestant for Leaselock {
         true
     }
 
-    fn requests(&self) -> Option<u64> {
-        Some(self.requests.load(Ordering::Relaxed))
+    fn requests(&self) -> Option<Requests> {
+        Some(self.requests.so_far())
     }
 }
 
@@ -85,19 +89,31 @@ impl Held for Guard {
 }
 
 /// Counts what the library says it sends; everything else it says is let go.
-struct RequestCounter(Arc<AtomicU64>);
+#[derive(Clone, Default)]
+struct RequestCounter(Arc<Mutex<BTreeMap<String, Arc<AtomicU64>>>>);
 
 impl RequestCounter {
-    /// The count of this process.
-    fn installed() -> Arc<AtomicU64> {
-        static COUNT: std::sync::OnceLock<Arc<AtomicU64>> = std::sync::OnceLock::new();
-        let count = COUNT.get_or_init(|| {
-            let count = Arc::default();
-            let recorder = Self(Arc::clone(&count));
-            metrics::set_global_recorder(recorder).expect("nobody else sets a recorder");
-            count
-        });
-        Arc::clone(count)
+    /// That of this process.
+    fn installed() -> Self {
+        static INSTALLED: OnceLock<RequestCounter> = OnceLock::new();
+        let install = || {
+            let counter = Self::default();
+            metrics::set_global_recorder(counter.clone()).expect("nobody else sets a recorder");
+            counter
+        };
+        INSTALLED.get_or_init(install).clone()
+    }
+
+    fn so_far(&self) -> Requests {
+        let mut requests = Requests::default();
+        for (kind, count) in &*self.counts() {
+            requests.add(kind, count.load(Ordering::Relaxed));
+        }
+        requests
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<String, Arc<AtomicU64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,10 +123,11 @@ impl Recorder for RequestCounter {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match key.name() {
-            "leaselock_store_requests_total" => Counter::from_arc(Arc::clone(&self.0)),
-            _ => Counter::noop(),
+        if key.name() != "leaselock_store_requests_total" {
+            return Counter::noop();
         }
+        let labels: Vec<&str> = key.labels().map(Label::value).collect();
+        Counter::from_arc(Arc::clone(self.counts().entry(labels.join(" ")).or_default()))
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {

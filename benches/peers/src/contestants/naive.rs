@@ -13,6 +13,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use crate::contestant::{Contestant, Held};
 use crate::place::Place;
 use crate::record;
+use crate::requests::Requests;
 
 /// As often as redis-py asks.
 const ASKS_EVERY: Duration = Duration::from_millis(100);
@@ -56,8 +57,8 @@ impl Contestant for Naive {
         Ok(Box::new(Object { objects: Arc::clone(&self.objects), key, requests }))
     }
 
-    fn requests(&self) -> Option<u64> {
-        Some(self.requests.load(Ordering::Relaxed))
+    fn requests(&self) -> Option<Requests> {
+        Some(Requests::plain(self.requests.load(Ordering::Relaxed)))
     }
 }
 

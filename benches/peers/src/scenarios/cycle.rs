@@ -64,7 +64,7 @@ pub async fn cycles(
         ("p99_us".to_owned(), percentile(&micros, 0.99)),
     ]);
     if let (Some(now), Some(then)) = (contestant.requests(), sent) {
-        figures.insert("requests".to_owned(), (now - then) as f64 / micros.len() as f64);
+        now.since(&then).put(&mut figures, micros.len());
     }
     Ok(Outcome { figures, samples: Vec::new() })
 }

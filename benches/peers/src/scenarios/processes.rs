@@ -9,6 +9,7 @@ use crate::clock;
 use crate::contention;
 use crate::contestant::{Entry, Kind};
 use crate::place::Place;
+use crate::requests::Requests;
 use crate::run::{Outcome, Run, TTL, rotated};
 use crate::worker::{Answer, Order, Worker};
 
@@ -68,20 +69,20 @@ async fn contend(
     try_join_all(workers.iter_mut().map(|worker| worker.order(&order))).await?;
     let answers = try_join_all(workers.iter_mut().map(Worker::answer)).await?;
     let mut shares = Vec::new();
-    let mut sent = Some(0);
+    let mut sent = Some(Requests::default());
     for answer in answers {
         match answer {
             Answer::Contended { share, requests } => {
                 shares.push(share);
-                sent = sent.zip(requests).map(|(sum, more)| sum + more);
+                sent = sent.zip(requests).map(|(sum, more)| sum.and(&more));
             }
             other => bail!("not contended but {other:?}"),
         }
     }
     let mut figures = contention::figures(&shares, window);
     let count: usize = shares.iter().map(|share| share.waits.len()).sum();
-    if let (Some(sent), 1..) = (sent, count) {
-        figures.insert("requests".to_owned(), sent as f64 / count as f64);
+    if let Some(sent) = sent {
+        sent.put(&mut figures, count);
     }
     Ok(Outcome { figures, samples: Vec::new() })
 }
