@@ -10,7 +10,7 @@ use crate::results::About;
 /// `benches/run` tells what it knows and a program does not in these variables.
 const VERSION_PREFIX: &str = "PEERS_VERSION_";
 
-pub fn about(quick: bool, took: Duration, load: String) -> Result<About> {
+pub fn about(quick: bool, took: Duration, load: &str) -> Result<About> {
     let told = |name: &str| std::env::var(name).unwrap_or_else(|_| "unknown".to_owned());
     let versions: BTreeMap<String, String> = std::env::vars()
         .filter_map(|(name, value)| {
@@ -33,7 +33,7 @@ pub fn about(quick: bool, took: Duration, load: String) -> Result<About> {
             kernel.release().to_string_lossy()
         ),
         system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(|| "unknown".to_owned()),
-        load,
+        load: load.to_owned(),
         versions,
     })
 }

@@ -109,8 +109,10 @@ async fn measure(options: Options) -> Result<()> {
         if options.only.is_empty() || options.only.iter().any(|name| name == scenario) {
             eprintln!("{scenario} ({} s)", clock::since(began).as_secs());
             scenarios::run(scenario, &mut run).await?;
+            // After each, so that a run that is stopped leaves what it has.
+            run.results.about = machine::about(run.plan.quick, clock::since(began), &load)?;
+            run.results.write(&options.to)?;
         }
     }
-    run.results.about = machine::about(run.plan.quick, clock::since(began), load)?;
-    run.results.write(&options.to)
+    Ok(())
 }

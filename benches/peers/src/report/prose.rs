@@ -105,7 +105,9 @@ fn failures(results: &Results) -> String {
             "all" => "everything".to_owned(),
             scenario => format!("{scenario}, {}", failure.case),
         };
-        table.row([who, place, failure.why.replace(['|', '\n'], " ")]);
+        // Some errors tell of every layer that they went through.
+        let why: String = failure.why.replace(['|', '\n'], " ").chars().take(140).collect();
+        table.row([who, place, why]);
     }
     format!("## Failures\n\n{}\n", table.markdown())
 }
