@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::view::label;
 use crate::contestant::Entry;
-use crate::results::Results;
+use crate::results::{Failure, Results};
 
 pub fn beginning(results: &Results) -> String {
     let about = &results.about;
@@ -97,8 +97,16 @@ fn failures(results: &Results) -> String {
     if results.failures.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["did not get through", "where", "why"]);
-    for failure in &results.failures {
+    let mut table = Table::new(["did not get through", "where", "times", "the first time"]);
+    let same = |one: &Failure, other: &Failure| {
+        (&one.scenario, &one.case, &one.contestant)
+            == (&other.scenario, &other.case, &other.contestant)
+    };
+    for (at, failure) in results.failures.iter().enumerate() {
+        if results.failures[..at].iter().any(|earlier| same(earlier, failure)) {
+            continue;
+        }
+        let times = results.failures.iter().filter(|other| same(other, failure)).count();
         let who = failure.contestant.parse::<Entry>();
         let who = who.map_or_else(|_| failure.contestant.clone(), |entry| label(&entry));
         let place = match &*failure.scenario {
@@ -107,7 +115,7 @@ fn failures(results: &Results) -> String {
         };
         // Some errors tell of every layer that they went through.
         let why: String = failure.why.replace(['|', '\n'], " ").chars().take(140).collect();
-        table.row([who, place, why]);
+        table.row([who, place, times.to_string(), why]);
     }
     format!("## Failures\n\n{}\n", table.markdown())
 }
