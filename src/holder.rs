@@ -24,6 +24,11 @@ impl HolderId {
         Self(Uuid::from_u64_pair(ours, new))
     }
 
+    /// Lets `use_it` have the identity as text, which is nobody's afterwards.
+    pub(crate) fn with_str<T>(self, use_it: impl FnOnce(&str) -> T) -> T {
+        use_it(self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    }
+
     /// Whether both are identities of one acquisition.
     pub(crate) fn is_of_same_acquisition(self, other: Self) -> bool {
         self.0.as_u64_pair().0 == other.0.as_u64_pair().0

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -73,7 +74,10 @@ pub(super) fn record(expected: Kind, bytes: &[u8]) -> Result<Record, RecordError
         done,
         gathering,
         waiters: waiters.into_iter().map(|entry| ticket(entry, kind)).collect::<Result<_, _>>()?,
-        history: history.into_iter().map(tenure).collect::<Result<_, _>>()?,
+        history: history
+            .into_iter()
+            .map(|past| tenure(past).map(Arc::new))
+            .collect::<Result<_, _>>()?,
         unknown: fields.rest(),
     })
 }

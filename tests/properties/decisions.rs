@@ -1,6 +1,7 @@
 //! What the protocol decides, whatever is on record and whatever is known.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leaselock::clock::{Boot, Wall};
@@ -300,8 +301,8 @@ fn retired(
     now: Wall,
 ) -> Result<(), TestCaseError> {
     prop_assert!(written.holders.is_empty());
-    let mut before: Vec<&Tenure> = found.history.iter().collect();
-    let mut after: Vec<&Tenure> = written.history.iter().collect();
+    let mut before: Vec<&Arc<Tenure>> = found.history.iter().collect();
+    let mut after: Vec<&Arc<Tenure>> = written.history.iter().collect();
     prop_assert!(after.len() <= 16);
     if let Some(lease) = found.holders.first() {
         let last = after.pop().expect("somebody was put out");

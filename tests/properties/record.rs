@@ -1,5 +1,7 @@
 //! Records survive a rewrite, and nothing implausible passes for one.
 
+use std::sync::Arc;
+
 use leaselock::record::{Fault, Record, RecordError};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -86,7 +88,7 @@ proptest! {
             Ok(mut record) => {
                 // Every tenure grows: the oldest have to go, and nothing else does.
                 for tenure in &mut record.history {
-                    tenure.reason = Some("z".repeat(1024));
+                    Arc::make_mut(tenure).reason = Some("z".repeat(1024));
                 }
                 let Ok(bytes) = record.encode() else {
                     record.history.clear();
@@ -114,7 +116,7 @@ fn tenure_size(tenure: &leaselock::record::Tenure) -> usize {
     let token = leaselock::FencingToken::MAX;
     let mut record = Record::free(token, leaselock::Nonce::from_random(0));
     let without = record.encode().expect("is small").len();
-    record.history.push(tenure.clone());
+    record.history.push(Arc::new(tenure.clone()));
     record.encode().expect("is small").len() - without + 1
 }
 
