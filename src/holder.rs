@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use uuid::Uuid;
 
@@ -109,7 +110,10 @@ impl Owner {
 
     /// This process on this host, under `label`.
     pub(crate) fn of_this_process(label: String, note: Option<String>) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        static HOST: OnceLock<String> = OnceLock::new();
+        let host = HOST
+            .get_or_init(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+            .clone();
         Self { label, host, pid: Some(std::process::id()), note }
     }
 }

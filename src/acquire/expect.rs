@@ -1,13 +1,11 @@
 //! What a waiter expects of those who have the lock or want it, going by the record. It decides when to
 //! look, and nothing else.
 
-use std::sync::Arc;
-
 use super::{Contender, Under, View};
 use crate::clock::Boot;
 use crate::holder::HolderId;
 use crate::polling::{Expected, Usual};
-use crate::record::{Ended, Record, Tenure};
+use crate::record::{Ended, Past, Record};
 
 /// Whoever waits bears it so often that somebody else gets the lock who did not wait for it.
 const OVERTAKEN: u32 = 2;
@@ -69,8 +67,8 @@ impl Contender {
 
 /// The median of the last tenures that ended as they should; regular, if the middle half of them is close
 /// to that.
-fn usual(history: &[Arc<Tenure>]) -> Option<Usual> {
-    let done = |tenure: &&Arc<Tenure>| matches!(tenure.ended, Ended::Released | Ended::Finished);
+fn usual(history: &[Past]) -> Option<Usual> {
+    let done = |tenure: &&Past| matches!(tenure.ended, Ended::Released | Ended::Finished);
     let last = history.iter().rev().filter(done).take(TENURES);
     let mut holds: Vec<_> = last.map(|tenure| tenure.to.since(tenure.from)).collect();
     holds.sort_unstable();
@@ -93,7 +91,7 @@ mod tests {
     use crate::token::FencingToken;
 
     /// The history of a lock that was held for these times, by whoever.
-    fn held_for(times: &[u64]) -> Vec<Arc<Tenure>> {
+    fn held_for(times: &[u64]) -> Vec<Past> {
         let mut record = Record::free(FencingToken::ZERO, Nonce::from_random(0));
         let mut wall = Wall::from_micros(0);
         for (number, ms) in (1..).zip(times) {

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -76,7 +75,7 @@ pub(super) fn record(expected: Kind, bytes: &[u8]) -> Result<Record, RecordError
         waiters: waiters.into_iter().map(|entry| ticket(entry, kind)).collect::<Result<_, _>>()?,
         history: history
             .into_iter()
-            .map(|past| tenure(past).map(Arc::new))
+            .map(|past| tenure(past).map(Into::into))
             .collect::<Result<_, _>>()?,
         unknown: fields.rest(),
     })

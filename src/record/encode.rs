@@ -1,13 +1,15 @@
 //! From a [`Record`] to JSON, fields in the order in which people read them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 use super::{
-    Arrived, Done, FORMAT, Fault, Lease, Record, RecordError, Rfc3339, Tenure, Ticket, Unknown,
+    Arrived, Done, FORMAT, Fault, Lease, Past, Record, RecordError, Rfc3339, Tenure, Ticket,
+    Unknown,
 };
 use crate::holder::{HolderId, Owner};
 
@@ -147,11 +149,16 @@ impl Serialize for Rfc3339 {
     }
 }
 
-struct Tenures<'a>(&'a [Arc<Tenure>]);
+struct Tenures<'a>(&'a [Past]);
 
 impl Serialize for Tenures<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|past| tenure(past)))
+        let mut all = serializer.serialize_seq(Some(self.0.len()))?;
+        for past in self.0 {
+            let json = past.json(|past| to_raw_value(&tenure(past)));
+            all.serialize_element(json.map_err(S::Error::custom)?)?;
+        }
+        all.end()
     }
 }
 

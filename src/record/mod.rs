@@ -8,15 +8,16 @@
 mod decode;
 mod encode;
 mod gathering;
+mod past;
 mod payload;
 mod stamp;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Timelike};
 
 pub use gathering::{Arrived, Gathering, MAX_MEMBER, MAX_MEMBERS};
+pub use past::Past;
 pub use payload::Payload;
 pub use stamp::{MAX_MARKS, Mark, Stamp};
 pub(crate) use stamp::{content_length, padding};
@@ -175,7 +176,7 @@ pub struct Record {
     /// Who has arrived: at a latch or a barrier, and nowhere else.
     pub gathering: Option<Gathering>,
     /// The last tenures, oldest first.
-    pub history: Vec<Arc<Tenure>>,
+    pub history: Vec<Past>,
     /// Who waits in the queue, in the order in which they will be served.
     pub waiters: Vec<Ticket>,
     unknown: Unknown,
@@ -392,7 +393,7 @@ impl Record {
                 self.holders.push(lease);
                 continue;
             };
-            self.history.push(Arc::new(Tenure {
+            let tenure = Tenure {
                 id: lease.id,
                 token: lease.token,
                 owner: Owner { note: None, ..lease.owner },
@@ -403,7 +404,8 @@ impl Record {
                 reason: end.reason,
                 unknown: Unknown::new(),
                 owner_unknown: lease.owner_unknown,
-            }));
+            };
+            self.history.push(tenure.into());
         }
         let surplus = self.history.len().saturating_sub(MAX_HISTORY);
         self.history.drain(..surplus);

@@ -2,7 +2,7 @@
 //!
 //! Every process's clock shows the same reading now; what differs is how long ago things were.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use leaselock::clock::{Boot, Moment, Wall};
@@ -221,7 +221,9 @@ pub(crate) fn finish(
     let mut record = record(holding.rec);
     if recorded {
         record.history.clone_from(&finished().history);
-        Arc::make_mut(&mut record.history[0]).id = holder(holding.id);
+        let mut tenure = (*record.history[0]).clone();
+        tenure.id = holder(holding.id);
+        record.history[0] = tenure.into();
     }
     let retention = config.once.and_then(|once| once.retention);
     let finish = Finish { result: result(holding.id), retention };
