@@ -7,8 +7,6 @@ use crate::holder::HolderId;
 use crate::polling::{Expected, Usual};
 use crate::record::{Ended, Past, Record};
 
-/// Whoever waits bears it so often that somebody else gets the lock who did not wait for it.
-const OVERTAKEN: u32 = 2;
 /// Of how many tenures the usual one is taken, and how many it takes to call them regular.
 const TENURES: usize = 8;
 const ENOUGH: usize = 4;
@@ -27,12 +25,12 @@ impl Contender {
         Some((Expected { holder, usual, ahead, rivals: self.rivals(record) }, since))
     }
 
-    /// Whether others have got the lock so often since this one wants it that it should take a ticket:
+    /// Whether somebody else has got the lock since this one wants it, so that it should take a ticket:
     /// whoever leaves the lock and wants it again is there first, time and again.
     pub(super) fn is_overtaken(&mut self, holder: HolderId) -> bool {
         let before = self.rival.replace(holder);
-        self.overtaken += u32::from(before.is_some_and(|before| before != holder));
-        self.overtaken >= OVERTAKEN && self.target.may_queue && !self.target.want.queue
+        let overtaken = before.is_some_and(|before| before != holder);
+        overtaken && self.target.may_queue && !self.target.want.queue
     }
 
     /// Goes on as an acquisition that waits in the queue.
