@@ -243,11 +243,11 @@ mod tests {
         let reads = |wait| Client::Leaselock.wait(seconds(wait)).reads;
         assert_eq!(
             [1, 30, 60, 120, 600, 3_600].map(reads),
-            [1.0, 15.0, 30.0, 50.0, 210.0, 1_210.0]
+            [1.0, 15.0, 30.0, 45.0, 165.0, 915.0]
         );
         assert_eq!(Client::DynamodbLockClient.wait(seconds(600)).reads, 600.0);
         let usage = Usage { waiters: 0.5, wait: seconds(600), ..usage() };
-        // 73,000 cycles × 0.5 × 210.
+        // 73,000 cycles × 0.5 × 165.
         assert_eq!(month(Client::Leaselock, &usage)[3], ("wait", 7_665_000.0, 0.0));
     }
 }

@@ -455,7 +455,8 @@ impl User {
     }
 
     fn lock(&self, which: usize) -> Lock {
-        let lock = self.store.lock(Plan::name(which)).ttl(self.ttl());
+        // Who takes to the queue does so on the lock that has one.
+        let lock = self.store.lock(Plan::name(which)).ttl(self.ttl()).queue_when_overtaken(false);
         lock.local_handover(self.plan.hands_over(self.process))
     }
 
