@@ -241,6 +241,32 @@ async fn on_the_wire(backend: Backend) {
     assert_eq!(methods(&proxy), ["GET"], "already done");
 }
 
+/// A hundred cycles of one process go over one connection, and so do those of four tasks over four.
+async fn over_kept_connections(backend: Backend) {
+    let Some(place) = Place::on(backend) else { return };
+    let (proxy, url) = place.url().expect("has a URL").proxied();
+    let store = Store::builder(&url).check_preconditions(false).open().await.expect("opens");
+    for _ in 0..100 {
+        let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
+        guard.release().await.expect("releases");
+    }
+    // Each open handle asks over the connection that has become free.
+    assert_eq!(proxy.connections(), 1, "after {} requests", proxy.total_requests());
+    let tasks = (0..4).map(|number| {
+        let lock = store.lock(format!("y/{number}")).ttl(TTL);
+        tokio::spawn(async move {
+            for _ in 0..25 {
+                let guard = lock.acquire().await.expect("acquires");
+                guard.release().await.expect("releases");
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("no panic");
+    }
+    assert!(proxy.connections() <= 5, "{} for {}", proxy.connections(), proxy.total_requests());
+}
+
 fn methods(proxy: &leaselock_test_support::proxy::FaultProxy) -> Vec<String> {
     let methods = proxy.log().into_iter().map(|entry| entry.method).collect();
     proxy.clear_log();
@@ -265,4 +291,14 @@ async fn azurite_on_the_wire() {
 #[tokio::test]
 async fn gcs_on_the_wire() {
     on_the_wire(Backend::Gcs).await;
+}
+
+#[tokio::test]
+async fn ministack_keeps_its_connections() {
+    over_kept_connections(Backend::Ministack).await;
+}
+
+#[tokio::test]
+async fn azurite_keeps_its_connections() {
+    over_kept_connections(Backend::Azurite).await;
 }

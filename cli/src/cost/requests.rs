@@ -241,10 +241,7 @@ mod tests {
     #[test]
     fn who_waits_reads_less_after_a_minute() {
         let reads = |wait| Client::Leaselock.wait(seconds(wait)).reads;
-        assert_eq!(
-            [1, 30, 60, 120, 600, 3_600].map(reads),
-            [1.0, 15.0, 30.0, 45.0, 165.0, 915.0]
-        );
+        assert_eq!([1, 30, 60, 120, 600, 3_600].map(reads), [1.0, 15.0, 30.0, 45.0, 165.0, 915.0]);
         assert_eq!(Client::DynamodbLockClient.wait(seconds(600)).reads, 600.0);
         let usage = Usage { waiters: 0.5, wait: seconds(600), ..usage() };
         // 73,000 cycles × 0.5 × 165.
