@@ -336,6 +336,26 @@ async fn a_shutdown_sends_away_who_waits_and_gives_back_what_is_held() {
 }
 
 #[tokio::test]
+async fn a_shutdown_gives_back_what_its_caller_has_not_received_yet() {
+    let world = World::new();
+    let store = world.process().await;
+    let lock = lock(&store);
+    world.objects.hold_puts();
+    let mut acquiring = Box::pin(lock.acquire());
+    assert!((&mut acquiring).now_or_never().is_none());
+    world.objects.release_puts();
+    breathe().await;
+    let others = world.process().await.lock("x");
+    assert_eq!(others.inspect().await.expect("reads").holders.len(), 1);
+    // Whoever acquires it does nothing meanwhile.
+    let report = store.shutdown().await;
+    assert_eq!((report.released, report.unconfirmed), (1, 0));
+    assert!(others.inspect().await.expect("reads").holders.is_empty());
+    let error = acquiring.await.expect_err("is sent away");
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
+}
+
+#[tokio::test]
 async fn what_a_holder_writes_is_written_for_the_lease() {
     let world = World::new();
     let store = world.process().await;
