@@ -135,13 +135,11 @@ impl Local {
                     }
                 }
             };
-            if self.closed.load(Ordering::SeqCst) {
-                return Err(shut_down());
-            }
             // One that was taken away meanwhile lets nobody in.
-            if let Some(entered) = bench.enter(client, limit == Limit::Once) {
-                return Ok(entered);
-            }
+            let Some(entered) = bench.enter(client, limit == Limit::Once) else { continue };
+            // Not before: whoever comes after all were sent away would wait for ever.
+            let closed = self.closed.load(Ordering::SeqCst);
+            return if closed { Err(shut_down()) } else { Ok(entered) };
         }
     }
 
@@ -164,5 +162,30 @@ impl Local {
 
     fn benches(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Bench>>> {
         self.benches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Store;
+    use crate::runtime::Runtime;
+
+    #[tokio::test]
+    async fn whoever_comes_after_the_end_is_sent_away_and_leaves_nothing() {
+        let store = Store::builder("memory:///").runtime(Runtime::Current);
+        let client = store.open().await.unwrap().into_client();
+        let lock = Target::alone(Arc::clone(&client), Kind::Lock, "x".to_owned());
+        let options = LockOptions::default();
+        let first = contend(&lock, &options, Limit::Forever).await.unwrap();
+        assert_eq!(client.local.benches().len(), 1);
+        client.local.close();
+        let late = contend(&lock, &options, Limit::Forever).await.unwrap_err();
+        assert_eq!(late.kind(), crate::error::ErrorKind::ShutDown);
+        drop(first);
+        let other = Target::alone(Arc::clone(&client), Kind::Lock, "y".to_owned());
+        contend(&other, &options, Limit::Once).await.unwrap_err();
+        Arc::clone(&client).shutdown().await;
+        assert!(client.local.benches().is_empty());
     }
 }
