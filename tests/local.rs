@@ -7,7 +7,7 @@ use futures::FutureExt;
 use leaselock::clock::Clock as _;
 use leaselock::{
     Attempt, Break, ErrorKind, FencingToken, LeasePhase, Lock, LockGuard, LossReason, Payload,
-    Release, Runtime, Store,
+    Release, Runtime, Store, StoreBuilder,
 };
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -416,4 +416,38 @@ async fn a_loss_before_anybody_listens_is_heard_of() {
     assert!(lost.now_or_never().is_some_and(|reason| heard(&reason)));
     let status = watch.changed().now_or_never().expect("is told");
     assert!(matches!(status.phase, LeasePhase::Lost(reason) if heard(&reason)));
+}
+
+/// A store whose tasks run in a runtime that is gone once what comes with it is dropped.
+fn elsewhere(builder: StoreBuilder) -> (Store, Elsewhere) {
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let store = on_a_thread(|| runtime.block_on(builder.runtime(Runtime::Current).open()));
+    (store.expect("opens"), Elsewhere(Some(runtime)))
+}
+
+struct Elsewhere(Option<tokio::runtime::Runtime>);
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let runtime = self.0.take();
+        on_a_thread(|| drop(runtime));
+    }
+}
+
+/// A runtime is neither entered nor dropped where another one runs.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
+}
+
+#[tokio::test]
+async fn in_a_runtime_that_is_gone_nothing_is_begun() {
+    let world = World::new();
+    let other = hold(&world.process().await).await;
+    // Its timers are those of its runtime.
+    let builder = Store::from_object_store(world.objects.as_store()).check_preconditions(false);
+    let (store, runtime) = elsewhere(builder);
+    drop(runtime);
+    let error = lock(&store).acquire().await.expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(other.is_held());
 }
