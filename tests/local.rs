@@ -451,3 +451,22 @@ async fn in_a_runtime_that_is_gone_nothing_is_begun() {
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(other.is_held());
 }
+
+#[tokio::test]
+async fn whoever_waits_in_a_runtime_that_ends_is_told() {
+    let world = World::new();
+    let builder = world.clock.process(world.objects.as_store());
+    let (store, runtime) = elsewhere(builder);
+    let guard = hold(&store).await;
+    let wanted = lock(&store);
+    let before = tokio::spawn(async move { wanted.acquire().await.map(drop) });
+    breathe().await;
+    drop(runtime);
+    assert_eq!(guard.lost().await, LossReason::KeeperStopped);
+    // Whoever holds does not care.
+    let error = before.await.expect("no panic").expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    let error = lock(&store).acquire().await.expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    drop(guard);
+}
