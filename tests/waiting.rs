@@ -131,3 +131,27 @@ async fn where_no_session_can_be_written_one_waits_without_a_ticket() {
     assert!(guard.is_held());
     guard.release().await.expect("releases");
 }
+
+#[tokio::test]
+async fn nobody_takes_a_ticket_at_the_end_of_its_limit() {
+    let world = World::new();
+    let others = world.lock().await;
+    let first = others.acquire().await.expect("acquires");
+    // A look after 7.5 to 10 s, and one at the end.
+    let rarely = Polling::new().shortest(10 * SECOND).longest(10 * SECOND);
+    let lock = world.lock().await.polling(rarely);
+    let waiting = tokio::spawn(async move { lock.acquire_timeout(11 * SECOND).await });
+    breathe().await;
+    world.clock.pass(5 * SECOND).await;
+    first.release().await.expect("releases");
+    let second = others.acquire().await.expect("acquires");
+    world.clock.pass(SECOND * 11 / 2).await;
+    second.release().await.expect("releases");
+    let third = others.acquire().await.expect("acquires");
+    world.objects.reset();
+    world.clock.pass(SECOND / 2).await;
+    let attempt = waiting.await.expect("no panic").expect("reads");
+    assert!(attempt.acquired().is_none());
+    assert_eq!(world.objects.counts().writes(), 0);
+    assert!(third.is_held());
+}
