@@ -239,6 +239,10 @@ impl Contender {
 
     async fn contend(&mut self, started: Moment) -> Result<Contended> {
         if let Some(begin) = self.target.sharing.and_then(|sharing| sharing.not_before) {
+            let begin = match self.limit {
+                Limit::Until(limit) => begin.min(limit),
+                Limit::Once | Limit::Forever => begin,
+            };
             self.unless_given_up(self.clock().sleep_until(begin)).await?;
         }
         let mut polls = Polls::new(self.terms.polling, Arc::clone(self.store().rng()));

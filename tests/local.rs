@@ -440,19 +440,6 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 #[tokio::test]
-async fn in_a_runtime_that_is_gone_nothing_is_begun() {
-    let world = World::new();
-    let other = hold(&world.process().await).await;
-    // Its timers are those of its runtime.
-    let builder = Store::from_object_store(world.objects.as_store()).check_preconditions(false);
-    let (store, runtime) = elsewhere(builder);
-    drop(runtime);
-    let error = lock(&store).acquire().await.expect_err("nobody can contend");
-    assert_eq!(error.kind(), ErrorKind::Internal);
-    assert!(other.is_held());
-}
-
-#[tokio::test]
 async fn whoever_waits_in_a_runtime_that_ends_is_told() {
     let world = World::new();
     let builder = world.clock.process(world.objects.as_store());
@@ -469,4 +456,35 @@ async fn whoever_waits_in_a_runtime_that_ends_is_told() {
     let error = lock(&store).acquire().await.expect_err("nobody can contend");
     assert_eq!(error.kind(), ErrorKind::Internal);
     drop(guard);
+}
+
+#[tokio::test]
+async fn in_a_runtime_that_is_gone_nothing_is_begun() {
+    let world = World::new();
+    let other = hold(&world.process().await).await;
+    // Its timers are those of its runtime.
+    let builder = Store::from_object_store(world.objects.as_store()).check_preconditions(false);
+    let (store, runtime) = elsewhere(builder);
+    drop(runtime);
+    let error = lock(&store).acquire().await.expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(other.is_held());
+}
+
+#[tokio::test]
+async fn a_limit_ends_a_pause_for_others() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let limited = lock(&store);
+    let limit = Duration::from_millis(510);
+    let waiting = tokio::spawn(async move { limited.acquire_timeout(limit).await });
+    breathe().await;
+    world.clock.pass(Duration::from_millis(500)).await;
+    given_back(guard).await;
+    breathe().await;
+    assert!(!waiting.is_finished(), "it is the others' turn");
+    // And for at least 25 ms.
+    world.clock.pass(Duration::from_millis(10)).await;
+    assert!(waiting.is_finished());
 }
