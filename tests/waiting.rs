@@ -155,3 +155,26 @@ async fn nobody_takes_a_ticket_at_the_end_of_its_limit() {
     assert_eq!(world.objects.counts().writes(), 0);
     assert!(third.is_held());
 }
+
+#[tokio::test]
+async fn whatever_happens_there_are_no_more_reads_in_a_minute_than_are_allowed() {
+    let world = World::new();
+    let others = world.lock().await;
+    let mut guard = others.acquire().await.expect("acquires");
+    let own = CountingStore::new(world.objects.as_store());
+    let process = world.clock.process(own.as_store()).open().await.expect("opens");
+    let lock = process.lock("x").ttl(TTL).queue_when_overtaken(false);
+    let waiting = tokio::spawn(async move { lock.acquire_timeout(60 * SECOND).await });
+    breathe().await;
+    for _ in 0..119 {
+        world.clock.pass(SECOND / 2).await;
+        guard.release().await.expect("releases");
+        guard = others.acquire().await.expect("acquires");
+    }
+    world.clock.advance(Duration::from_millis(499));
+    breathe().await;
+    let reads = own.counts().reads();
+    assert!((28..=30).contains(&reads), "{reads}");
+    waiting.abort();
+    assert!(guard.is_held());
+}
