@@ -178,3 +178,22 @@ async fn whatever_happens_there_are_no_more_reads_in_a_minute_than_are_allowed()
     waiting.abort();
     assert!(guard.is_held());
 }
+
+#[tokio::test]
+async fn whoever_looks_often_does_not_wait_behind_somebody_who_looks_rarely() {
+    let world = World::new();
+    let guard = world.lock().await.acquire().await.expect("acquires");
+    let lock = world.lock().await;
+    let rarely = lock.clone().polling(Polling::new().shortest(20 * SECOND).longest(20 * SECOND));
+    let patient = tokio::spawn(async move { rarely.acquire().await.map(drop) });
+    breathe().await;
+    let waiting = world.waiter(lock);
+    breathe().await;
+    world.clock.pass(SECOND).await;
+    assert!(!waiting.is_finished());
+    guard.release().await.expect("releases");
+    world.clock.pass(SECOND).await;
+    assert!(waiting.is_finished());
+    assert!(!patient.is_finished());
+    patient.abort();
+}

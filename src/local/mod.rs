@@ -46,6 +46,35 @@ struct Place {
     renew_every: Option<Duration>,
     owner: String,
     note: Option<String>,
+    contends: Contends,
+}
+
+/// How somebody contends: whoever does so for others does it as they would.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Contends {
+    polling: (Duration, Duration, Option<u32>),
+    no_store_clock: bool,
+    no_queue: bool,
+    max_skew: Option<Duration>,
+}
+
+impl Place {
+    fn of(key: Path, options: &LockOptions) -> Self {
+        let contends = Contends {
+            polling: options.polling.bounds(),
+            no_store_clock: options.no_store_clock,
+            no_queue: options.no_queue,
+            max_skew: options.max_skew,
+        };
+        Self {
+            key,
+            ttl: options.ttl,
+            renew_every: options.renew_every,
+            owner: options.owner.clone(),
+            note: options.note.clone(),
+            contends,
+        }
+    }
 }
 
 /// Whether whoever wants this can share a lease. Not what is written with an acquisition or after it for
@@ -77,13 +106,8 @@ pub(crate) async fn contend(
         return contend_for(target, options, limit).await;
     }
     let client = &target.client;
-    let place = Place {
-        key: name::key_of(target.kind, client.store.prefix(), &target.name)?,
-        ttl: options.ttl,
-        renew_every: options.renew_every,
-        owner: options.owner.clone(),
-        note: options.note.clone(),
-    };
+    let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
+    let place = Place::of(key, options);
     let lead = match client.local.enter(client, &place, limit)? {
         Entered::Leads(lead) => lead,
         Entered::Busy => return contend_for(target, options, limit).await,
