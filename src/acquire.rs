@@ -132,9 +132,8 @@ pub(crate) struct Contender {
     session: Option<Arc<OpenSession>>,
     /// What is known of the sessions of others; `None` of those that have ended.
     sessions: BTreeMap<HolderId, Option<View>>,
-    /// Who was seen to hold the lock last, and how often somebody else has got it since this one wants it.
+    /// Who was seen to hold the lock last.
     rival: Option<HolderId>,
-    overtaken: u32,
     /// For how long and how often the store has failed us.
     outage: Outage,
     /// Closed when the caller has stopped waiting.
@@ -177,7 +176,6 @@ impl Contender {
             session: None,
             sessions: BTreeMap::new(),
             rival: None,
-            overtaken: 0,
             outage,
             caller,
         }

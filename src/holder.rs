@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use uuid::Uuid;
 
@@ -22,6 +23,11 @@ impl HolderId {
         let (ours, _) = self.0.as_u64_pair();
         let (_, new) = Self::from_random(bits).0.as_u64_pair();
         Self(Uuid::from_u64_pair(ours, new))
+    }
+
+    /// Lets `use_it` have the identity as text, which is nobody's afterwards.
+    pub(crate) fn with_str<T>(self, use_it: impl FnOnce(&str) -> T) -> T {
+        use_it(self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
     }
 
     /// Whether both are identities of one acquisition.
@@ -104,7 +110,10 @@ impl Owner {
 
     /// This process on this host, under `label`.
     pub(crate) fn of_this_process(label: String, note: Option<String>) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        static HOST: OnceLock<String> = OnceLock::new();
+        let host = HOST
+            .get_or_init(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+            .clone();
         Self { label, host, pid: Some(std::process::id()), note }
     }
 }

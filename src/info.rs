@@ -245,7 +245,7 @@ impl LockInfo {
             waiters: record.waiters.iter().map(waiter).collect(),
             payload: record.payload.clone(),
             done: record.done.clone().map(Into::into),
-            history: record.history.iter().map(tenure).collect(),
+            history: record.history.iter().map(|past| tenure(past)).collect(),
             last_modified: last_modified.map(Into::into),
             problem: None,
         }

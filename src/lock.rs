@@ -133,7 +133,7 @@ impl Lock {
         /// How often a waiter looks whether the lock has become free.
         polling(polling: Polling) { polling: polling }
 
-        /// Whether an acquisition that sees two others get the lock before it takes a ticket and waits in the
+        /// Whether an acquisition that sees somebody else get the lock before it takes a ticket and waits in the
         /// queue from then on, as with [`fair`](Self::fair), as it does unless turned off. Never done with a
         /// payload, a note, an interval of renewal, or without a keeper, nor where the store lets nobody
         /// write the record of a session.

@@ -13,8 +13,8 @@ use crate::rng::Randomness;
 /// Pauses between looks double from the shortest to the longest, and begin again when somebody else has
 /// got the lock and about when the present holder is expected to be done, going by the tenures in the
 /// lock's history. Each is drawn between three quarters of that and the whole. The number of looks is bounded in any
-/// case: two fifths of those of the first minute may come at any time, the others are spread evenly, and so
-/// are all later ones.
+/// case: half of those of the first minute may come at any time, the others are spread evenly, and so are all
+/// later ones.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -40,11 +40,11 @@ const CHANGE: Duration = Duration::from_millis(10);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Polling {
-    /// What is done unless something else is asked for: pauses from 5 ms to 4 s, and at most 30 reads in the
+    /// What is done unless something else is asked for: pauses from 5 ms to 5 s, and at most 30 reads in the
     /// first minute.
     #[must_use]
     pub const fn new() -> Self {
-        let (shortest, longest) = (Duration::from_millis(5), Duration::from_secs(4));
+        let (shortest, longest) = (Duration::from_millis(5), Duration::from_secs(5));
         Self { shortest, longest, first_minute: Some(30) }
     }
 
@@ -209,7 +209,7 @@ struct Purse {
 
 impl Purse {
     fn of(first_minute: u32) -> Self {
-        let at_once = first_minute * 2 / 5;
+        let at_once = first_minute / 2;
         Self { every: MINUTE / (first_minute - at_once), at_once, earned: None }
     }
 
@@ -275,7 +275,7 @@ mod tests {
         let unbounded = Polling::new().reads_in_first_minute(None);
         let mut longest = polls(unbounded, u128::MAX);
         let seen = looks(&mut longest, Duration::from_secs(12));
-        let expected = [5, 15, 35, 75, 155, 315, 635, 1275, 2555, 5115, 9115];
+        let expected = [5, 15, 35, 75, 155, 315, 635, 1275, 2555, 5115, 10_115];
         assert_eq!(seen, expected.map(ms));
         let seen = looks(&mut polls(unbounded, 0), ms(100));
         let early = [3_750, 11_250, 26_250, 56_250].map(Duration::from_micros);
@@ -299,7 +299,7 @@ mod tests {
                 }
             }
             assert!((28..=30).contains(&within[0]), "{within:?}");
-            assert!(within[1..].iter().all(|count| (16..=19).contains(count)), "{within:?}");
+            assert!(within[1..].iter().all(|count| (13..=16).contains(count)), "{within:?}");
         }
     }
 

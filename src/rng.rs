@@ -1,8 +1,7 @@
 //! The only place that draws random numbers.
 
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Randomness, injected so that a simulation can be repeated.
@@ -31,6 +30,12 @@ impl Randomness for SystemRandomness {
         getrandom::fill(&mut bytes)
             .expect("the operating system has no randomness: no nonce can be made safely");
         u128::from_ne_bytes(bytes)
+    }
+
+    /// Pauses need not differ from those of a clone: they cost no call of the system's.
+    fn up_to(&self, limit: Duration) -> Duration {
+        static PAUSES: OnceLock<SeededRandomness> = OnceLock::new();
+        PAUSES.get_or_init(|| SeededRandomness::new(self.bits() as u64)).up_to(limit)
     }
 }
 

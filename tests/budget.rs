@@ -199,7 +199,7 @@ async fn waiting_costs_one_conditional_read_per_poll_and_never_a_write() {
     let minute = objects.counts();
     assert_eq!(clock.now().boot.since(began), Duration::from_secs(60));
     assert_eq!(minute.gets, 1, "only the first look is unconditional: {minute:?}");
-    assert!((25..=30).contains(&minute.conditional_gets), "{minute:?}");
+    assert!((20..=30).contains(&minute.conditional_gets), "{minute:?}");
     assert_eq!(minute.creates + minute.overwrites, 0, "{minute:?}");
     assert!(minute.updates <= 7, "the holder's renewals and nothing else: {minute:?}");
     let writes = minute.updates;

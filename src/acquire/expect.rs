@@ -5,10 +5,8 @@ use super::{Contender, Under, View};
 use crate::clock::Boot;
 use crate::holder::HolderId;
 use crate::polling::{Expected, Usual};
-use crate::record::{Ended, Record, Tenure};
+use crate::record::{Ended, Past, Record};
 
-/// Whoever waits bears it so often that somebody else gets the lock who did not wait for it.
-const OVERTAKEN: u32 = 2;
 /// Of how many tenures the usual one is taken, and how many it takes to call them regular.
 const TENURES: usize = 8;
 const ENOUGH: usize = 4;
@@ -27,12 +25,12 @@ impl Contender {
         Some((Expected { holder, usual, ahead, rivals: self.rivals(record) }, since))
     }
 
-    /// Whether others have got the lock so often since this one wants it that it should take a ticket:
+    /// Whether somebody else has got the lock since this one wants it, so that it should take a ticket:
     /// whoever leaves the lock and wants it again is there first, time and again.
     pub(super) fn is_overtaken(&mut self, holder: HolderId) -> bool {
         let before = self.rival.replace(holder);
-        self.overtaken += u32::from(before.is_some_and(|before| before != holder));
-        self.overtaken >= OVERTAKEN && self.target.may_queue && !self.target.want.queue
+        let overtaken = before.is_some_and(|before| before != holder);
+        overtaken && self.target.may_queue && !self.target.want.queue
     }
 
     /// Goes on as an acquisition that waits in the queue.
@@ -67,8 +65,8 @@ impl Contender {
 
 /// The median of the last tenures that ended as they should; regular, if the middle half of them is close
 /// to that.
-fn usual(history: &[Tenure]) -> Option<Usual> {
-    let done = |tenure: &&Tenure| matches!(tenure.ended, Ended::Released | Ended::Finished);
+fn usual(history: &[Past]) -> Option<Usual> {
+    let done = |tenure: &&Past| matches!(tenure.ended, Ended::Released | Ended::Finished);
     let last = history.iter().rev().filter(done).take(TENURES);
     let mut holds: Vec<_> = last.map(|tenure| tenure.to.since(tenure.from)).collect();
     holds.sort_unstable();
@@ -91,7 +89,7 @@ mod tests {
     use crate::token::FencingToken;
 
     /// The history of a lock that was held for these times, by whoever.
-    fn held_for(times: &[u64]) -> Vec<Tenure> {
+    fn held_for(times: &[u64]) -> Vec<Past> {
         let mut record = Record::free(FencingToken::ZERO, Nonce::from_random(0));
         let mut wall = Wall::from_micros(0);
         for (number, ms) in (1..).zip(times) {

@@ -73,7 +73,10 @@ pub(super) fn record(expected: Kind, bytes: &[u8]) -> Result<Record, RecordError
         done,
         gathering,
         waiters: waiters.into_iter().map(|entry| ticket(entry, kind)).collect::<Result<_, _>>()?,
-        history: history.into_iter().map(tenure).collect::<Result<_, _>>()?,
+        history: history
+            .into_iter()
+            .map(|past| tenure(past).map(Into::into))
+            .collect::<Result<_, _>>()?,
         unknown: fields.rest(),
     })
 }

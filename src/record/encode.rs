@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::{Error as _, SerializeSeq};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 use super::{
-    Arrived, Done, FORMAT, Fault, Lease, Record, RecordError, Tenure, Ticket, Unknown, rfc3339,
+    Arrived, Done, FORMAT, Fault, Lease, Past, Record, RecordError, Rfc3339, Tenure, Ticket,
+    Unknown,
 };
-use crate::holder::Owner;
+use crate::holder::{HolderId, Owner};
 
 pub(super) fn record(record: &Record) -> Result<Vec<u8>, RecordError> {
     let limit = record.kind.max_bytes();
@@ -40,10 +43,11 @@ fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordErro
         epoch: record.gathering.as_ref().map(|gathering| gathering.epoch),
         arrived: record.gathering.as_ref().map(|all| all.arrived.iter().map(arrived).collect()),
         waiters: record.waiters.iter().map(ticket).collect(),
-        history: record.history[first_tenure..].iter().map(tenure).collect(),
+        history: Tenures(&record.history[first_tenure..]),
         unknown: &record.unknown,
     };
-    let mut body = serde_json::to_vec(&document).map_err(|error| RecordError {
+    let mut body = Vec::with_capacity(ROOM + ROOM_OF_TENURE * document.history.0.len());
+    serde_json::to_writer(&mut body, &document).map_err(|error| RecordError {
         path: String::new(),
         fault: Fault::NotJson(error.to_string()),
     })?;
@@ -52,19 +56,23 @@ fn serialize(record: &Record, first_tenure: usize) -> Result<Vec<u8>, RecordErro
     Ok(body)
 }
 
+/// What a record and each of its tenures usually take, in bytes.
+const ROOM: usize = 768;
+const ROOM_OF_TENURE: usize = 256;
+
 fn holder(lease: &Lease) -> HolderEntry<'_> {
     HolderEntry {
-        id: lease.id.to_string(),
+        id: Id(lease.id),
         token: lease.token.get(),
         mode: lease.mode.as_str(),
         permits: lease.permits,
-        session: lease.session.map(|session| session.to_string()),
+        session: lease.session.map(Id),
         ttl_ms: whole_ms(lease.ttl),
         renewals: lease.renewals,
-        acquired_at: rfc3339(lease.acquired_at),
-        renewed_at: rfc3339(lease.renewed_at),
-        expires_at: rfc3339(lease.expires_at),
-        released_at: lease.released_at.map(rfc3339),
+        acquired_at: Rfc3339::of(lease.acquired_at),
+        renewed_at: Rfc3339::of(lease.renewed_at),
+        expires_at: Rfc3339::of(lease.expires_at),
+        released_at: lease.released_at.map(Rfc3339::of),
         owner: owner(&lease.owner, &lease.owner_unknown),
         unknown: &lease.unknown,
     }
@@ -72,12 +80,12 @@ fn holder(lease: &Lease) -> HolderEntry<'_> {
 
 fn ticket(ticket: &Ticket) -> TicketEntry<'_> {
     TicketEntry {
-        id: ticket.id.to_string(),
-        session: ticket.session.to_string(),
+        id: Id(ticket.id),
+        session: Id(ticket.session),
         mode: ticket.mode.as_str(),
         permits: ticket.permits,
         ttl_ms: whole_ms(ticket.ttl),
-        since: rfc3339(ticket.since),
+        since: Rfc3339::of(ticket.since),
         owner: owner(&ticket.owner, &ticket.owner_unknown),
         unknown: &ticket.unknown,
     }
@@ -86,7 +94,7 @@ fn ticket(ticket: &Ticket) -> TicketEntry<'_> {
 fn done(done: &Done) -> DoneEntry<'_> {
     DoneEntry {
         result: &done.result.0,
-        at: rfc3339(done.at),
+        at: Rfc3339::of(done.at),
         token: done.token.get(),
         owner: owner(&done.owner, &done.owner_unknown),
         retention_ms: done.retention.map(whole_ms),
@@ -95,16 +103,16 @@ fn done(done: &Done) -> DoneEntry<'_> {
 }
 
 fn arrived(arrived: &Arrived) -> ArrivedEntry<'_> {
-    ArrivedEntry { member: &arrived.member, at: rfc3339(arrived.at), unknown: &arrived.unknown }
+    ArrivedEntry { member: &arrived.member, at: Rfc3339::of(arrived.at), unknown: &arrived.unknown }
 }
 
 fn tenure(tenure: &Tenure) -> TenureEntry<'_> {
     TenureEntry {
-        id: tenure.id.to_string(),
+        id: Id(tenure.id),
         token: tenure.token.get(),
         owner: owner(&tenure.owner, &tenure.owner_unknown),
-        from: rfc3339(tenure.from),
-        to: rfc3339(tenure.to),
+        from: Rfc3339::of(tenure.from),
+        to: Rfc3339::of(tenure.to),
         ended: tenure.ended.as_str(),
         by: tenure.by.as_deref(),
         reason: tenure.reason.as_deref(),
@@ -126,6 +134,34 @@ fn owner<'a>(owner: &'a Owner, unknown: &'a Unknown) -> OwnerEntry<'a> {
     }
 }
 
+/// An id, which is written without a text of its own: each write has dozens of them.
+struct Id(HolderId);
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.with_str(|text| serializer.serialize_str(text))
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+struct Tenures<'a>(&'a [Past]);
+
+impl Serialize for Tenures<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = serializer.serialize_seq(Some(self.0.len()))?;
+        for past in self.0 {
+            let json = past.json(|past| to_raw_value(&tenure(past)));
+            all.serialize_element(json.map_err(S::Error::custom)?)?;
+        }
+        all.end()
+    }
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     format: u64,
@@ -144,26 +180,26 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     arrived: Option<Vec<ArrivedEntry<'a>>>,
     waiters: Vec<TicketEntry<'a>>,
-    history: Vec<TenureEntry<'a>>,
+    history: Tenures<'a>,
     #[serde(flatten)]
     unknown: &'a Unknown,
 }
 
 #[derive(Serialize)]
 struct HolderEntry<'a> {
-    id: String,
+    id: Id,
     token: u64,
     mode: &'static str,
     permits: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<String>,
+    session: Option<Id>,
     ttl_ms: u64,
     renewals: u64,
-    acquired_at: String,
-    renewed_at: String,
-    expires_at: String,
+    acquired_at: Rfc3339,
+    renewed_at: Rfc3339,
+    expires_at: Rfc3339,
     #[serde(skip_serializing_if = "Option::is_none")]
-    released_at: Option<String>,
+    released_at: Option<Rfc3339>,
     owner: OwnerEntry<'a>,
     #[serde(flatten)]
     unknown: &'a Unknown,
@@ -171,12 +207,12 @@ struct HolderEntry<'a> {
 
 #[derive(Serialize)]
 struct TicketEntry<'a> {
-    id: String,
-    session: String,
+    id: Id,
+    session: Id,
     mode: &'static str,
     permits: u32,
     ttl_ms: u64,
-    since: String,
+    since: Rfc3339,
     owner: OwnerEntry<'a>,
     #[serde(flatten)]
     unknown: &'a Unknown,
@@ -185,7 +221,7 @@ struct TicketEntry<'a> {
 #[derive(Serialize)]
 struct DoneEntry<'a> {
     result: &'a Value,
-    at: String,
+    at: Rfc3339,
     token: u64,
     owner: OwnerEntry<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,18 +233,18 @@ struct DoneEntry<'a> {
 #[derive(Serialize)]
 struct ArrivedEntry<'a> {
     member: &'a str,
-    at: String,
+    at: Rfc3339,
     #[serde(flatten)]
     unknown: &'a Unknown,
 }
 
 #[derive(Serialize)]
 struct TenureEntry<'a> {
-    id: String,
+    id: Id,
     token: u64,
     owner: OwnerEntry<'a>,
-    from: String,
-    to: String,
+    from: Rfc3339,
+    to: Rfc3339,
     ended: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<&'a str>,

@@ -8,6 +8,7 @@
 mod decode;
 mod encode;
 mod gathering;
+mod past;
 mod payload;
 mod stamp;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, Timelike};
 
 pub use gathering::{Arrived, Gathering, MAX_MEMBER, MAX_MEMBERS};
+pub use past::Past;
 pub use payload::Payload;
 pub use stamp::{MAX_MARKS, Mark, Stamp};
 pub(crate) use stamp::{content_length, padding};
@@ -174,7 +176,7 @@ pub struct Record {
     /// Who has arrived: at a latch or a barrier, and nowhere else.
     pub gathering: Option<Gathering>,
     /// The last tenures, oldest first.
-    pub history: Vec<Tenure>,
+    pub history: Vec<Past>,
     /// Who waits in the queue, in the order in which they will be served.
     pub waiters: Vec<Ticket>,
     unknown: Unknown,
@@ -370,7 +372,7 @@ impl Record {
 
     /// The tenure of this acquisition, if it has ended and is still remembered.
     pub fn tenure(&self, id: HolderId) -> Option<&Tenure> {
-        self.history.iter().rev().find(|tenure| tenure.id == id)
+        self.history.iter().rev().find(|tenure| tenure.id == id).map(|tenure| &**tenure)
     }
 
     /// Moves every holder's entry into the history.
@@ -391,7 +393,7 @@ impl Record {
                 self.holders.push(lease);
                 continue;
             };
-            self.history.push(Tenure {
+            let tenure = Tenure {
                 id: lease.id,
                 token: lease.token,
                 owner: Owner { note: None, ..lease.owner },
@@ -402,7 +404,8 @@ impl Record {
                 reason: end.reason,
                 unknown: Unknown::new(),
                 owner_unknown: lease.owner_unknown,
-            });
+            };
+            self.history.push(tenure.into());
         }
         let surplus = self.history.len().saturating_sub(MAX_HISTORY);
         self.history.drain(..surplus);
@@ -587,25 +590,40 @@ pub(crate) fn tellable(at: Wall) -> Wall {
 
 /// RFC 3339 with microseconds, in UTC. A record has dozens of times, and each write formats all of
 /// them: by hand, as the general formatter takes longer than all the rest of a write.
-pub(crate) fn rfc3339(at: Wall) -> String {
-    let time = DateTime::from_timestamp_micros(tellable(at).micros()).unwrap_or_default();
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let fields = [
-        (0..4, time.year().unsigned_abs()),
-        (5..7, time.month()),
-        (8..10, time.day()),
-        (11..13, time.hour()),
-        (14..16, time.minute()),
-        (17..19, time.second()),
-        (20..26, time.timestamp_subsec_micros()),
-    ];
-    for (place, mut number) in fields {
-        for digit in text[place].iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
+#[derive(Clone, Copy)]
+pub(crate) struct Rfc3339([u8; 27]);
+
+impl Rfc3339 {
+    pub(crate) fn of(at: Wall) -> Self {
+        let time = DateTime::from_timestamp_micros(tellable(at).micros()).unwrap_or_default();
+        let (date, clock) = (time.date_naive(), time.time());
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let fields = [
+            (0..4, date.year().unsigned_abs()),
+            (5..7, date.month()),
+            (8..10, date.day()),
+            (11..13, clock.hour()),
+            (14..16, clock.minute()),
+            (17..19, clock.second()),
+            (20..26, clock.nanosecond() / 1000),
+        ];
+        for (place, mut number) in fields {
+            for digit in text[place].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
         }
+        Self(text)
     }
-    text.iter().map(|byte| char::from(*byte)).collect()
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// The same as a text.
+pub(crate) fn rfc3339(at: Wall) -> String {
+    Rfc3339::of(at).as_str().to_owned()
 }
 
 #[cfg(test)]

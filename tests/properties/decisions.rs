@@ -10,7 +10,7 @@ use leaselock::protocol::lock::{
     renew, shut_the_door,
 };
 use leaselock::protocol::queue::Want;
-use leaselock::record::{Ended, Kind, Record, Tenure};
+use leaselock::record::{Ended, Kind, Past, Record};
 use leaselock::{FencingToken, HolderId, Owner, Payload};
 use proptest::option;
 use proptest::prelude::*;
@@ -300,8 +300,8 @@ fn retired(
     now: Wall,
 ) -> Result<(), TestCaseError> {
     prop_assert!(written.holders.is_empty());
-    let mut before: Vec<&Tenure> = found.history.iter().collect();
-    let mut after: Vec<&Tenure> = written.history.iter().collect();
+    let mut before: Vec<&Past> = found.history.iter().collect();
+    let mut after: Vec<&Past> = written.history.iter().collect();
     prop_assert!(after.len() <= 16);
     if let Some(lease) = found.holders.first() {
         let last = after.pop().expect("somebody was put out");

@@ -85,8 +85,10 @@ proptest! {
             Err(other) => prop_assert!(false, "{}", other),
             Ok(mut record) => {
                 // Every tenure grows: the oldest have to go, and nothing else does.
-                for tenure in &mut record.history {
+                for past in &mut record.history {
+                    let mut tenure = (**past).clone();
                     tenure.reason = Some("z".repeat(1024));
+                    *past = tenure.into();
                 }
                 let Ok(bytes) = record.encode() else {
                     record.history.clear();
@@ -114,7 +116,7 @@ fn tenure_size(tenure: &leaselock::record::Tenure) -> usize {
     let token = leaselock::FencingToken::MAX;
     let mut record = Record::free(token, leaselock::Nonce::from_random(0));
     let without = record.encode().expect("is small").len();
-    record.history.push(tenure.clone());
+    record.history.push(tenure.clone().into());
     record.encode().expect("is small").len() - without + 1
 }
 

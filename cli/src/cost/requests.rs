@@ -12,7 +12,7 @@ struct Waiting {
     each_minute_after: f64,
 }
 
-const WAITING: Waiting = Waiting { first_minute: 30.0, each_minute_after: 20.0 };
+const WAITING: Waiting = Waiting { first_minute: 30.0, each_minute_after: 15.0 };
 
 /// The lock client for DynamoDB polls every second unless told otherwise.
 const LOCK_CLIENT_READS_PER_MINUTE: f64 = 60.0;

@@ -119,7 +119,7 @@ fn explain_says_why_and_at_which_price() {
     for part in [
         "Cycles a month: 1 lock × 1440 a day × 730 h / 24 h = 43800",
         "6 writes a cycle: every 10s for 1m",
-        "210 reads for each of 2 that wait 10m a cycle",
+        "165 reads for each of 2 that wait 10m a cycle",
         "Amazon S3 Standard (us-east-1): $0.0004 for 1,000 reads, $0.005 for 1,000 writes",
         "2 × cache.t4g.micro, each $0.0128 a hour",
     ] {

@@ -221,7 +221,9 @@ pub(crate) fn finish(
     let mut record = record(holding.rec);
     if recorded {
         record.history.clone_from(&finished().history);
-        record.history[0].id = holder(holding.id);
+        let mut tenure = (*record.history[0]).clone();
+        tenure.id = holder(holding.id);
+        record.history[0] = tenure.into();
     }
     let retention = config.once.and_then(|once| once.retention);
     let finish = Finish { result: result(holding.id), retention };
