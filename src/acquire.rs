@@ -237,6 +237,10 @@ impl Contender {
 
     async fn contend(&mut self, started: Moment) -> Result<Contended> {
         if let Some(begin) = self.target.sharing.and_then(|sharing| sharing.not_before) {
+            let begin = match self.limit {
+                Limit::Until(limit) => begin.min(limit),
+                Limit::Once | Limit::Forever => begin,
+            };
             self.unless_given_up(self.clock().sleep_until(begin)).await?;
         }
         let mut polls = Polls::new(self.terms.polling, Arc::clone(self.store().rng()));
@@ -537,6 +541,11 @@ impl Contender {
         polls: &mut Polls,
     ) -> Result<Result<View, View>> {
         let now = self.clock().now().boot;
+        let limit = match self.limit {
+            Limit::Until(limit) if now >= limit => return Ok(Err(view)),
+            Limit::Until(limit) => Some(limit),
+            Limit::Once | Limit::Forever => None,
+        };
         if let Some((expected, since)) = self.expected(&view) {
             polls.expect(expected, since);
             if self.is_overtaken(expected.holder) {
@@ -544,13 +553,8 @@ impl Contender {
                 return Ok(Ok(view));
             }
         }
-        let mut wake = polls.next(now);
-        if let Limit::Until(limit) = self.limit {
-            if now >= limit {
-                return Ok(Err(view));
-            }
-            wake = wake.min(limit);
-        }
+        let wake = polls.next(now);
+        let wake = limit.map_or(wake, |limit| wake.min(limit));
         if end <= wake {
             // The lease ends before the next look would come: take over then, without another.
             self.unless_given_up(self.clock().sleep_until(end)).await?;

@@ -138,7 +138,7 @@ pub(crate) struct Kept {
     /// One write at a time (hazard H12).
     work: Mutex<Work>,
     /// Lives as long as the guard, or what it has asked for.
-    _registration: Option<Registration>,
+    _registration: Registration,
 }
 
 /// What only who writes needs.
@@ -156,7 +156,7 @@ impl Kept {
         client: &Arc<Client>,
         entry: Entry,
         renew_every: Option<Duration>,
-        register: impl FnOnce(&Weak<Self>) -> Option<Registration>,
+        register: impl FnOnce(&Weak<Self>) -> Registration,
     ) -> Arc<Self> {
         let hold = Arc::clone(&entry.hold);
         let reserved = Reserved::by(&entry.record);

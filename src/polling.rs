@@ -75,6 +75,11 @@ impl Polling {
         Self { first_minute: reads, ..self }
     }
 
+    /// All that it consists of.
+    pub(crate) const fn bounds(self) -> (Duration, Duration, Option<u32>) {
+        (self.shortest, self.longest, self.first_minute)
+    }
+
     /// # Errors
     /// [`InvalidOptions`](ErrorKind::InvalidOptions), with the bound in the message.
     pub(crate) fn check(self) -> Result<Self> {

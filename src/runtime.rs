@@ -1,10 +1,11 @@
 //! Where the library's tasks run.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,32 +30,47 @@ impl Runtime {
     /// [`InvalidOptions`](ErrorKind::InvalidOptions) outside a tokio runtime where one is needed.
     pub(crate) fn start(self) -> Result<Tasks> {
         match self {
-            Self::Dedicated => dedicated(),
-            Self::Current => Handle::try_current().map_err(|error| {
+            // It never ends.
+            Self::Dedicated => dedicated().map(|handle| Tasks { handle, ends: None }),
+            Self::Current => Handle::try_current().map(Tasks::until_it_ends).map_err(|error| {
                 Error::new(ErrorKind::InvalidOptions, "Runtime::Current needs a tokio runtime")
                     .caused_by(error)
             }),
         }
-        .map(Tasks)
     }
 }
 
 /// Where the tasks of one store run. A task is started from anywhere, in and outside runtimes (hazard
 /// H15); once the runtime is gone it is dropped at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Tasks(Handle);
+pub(crate) struct Tasks {
+    handle: Handle,
+    /// Closed when the runtime is gone.
+    ends: Option<Arc<oneshot::Sender<()>>>,
+}
 
 impl Tasks {
+    fn until_it_ends(handle: Handle) -> Self {
+        let (ends, running) = oneshot::channel();
+        // Dropped with the runtime, or over when nobody has these tasks any more.
+        drop(handle.spawn(async { drop(running.await) }));
+        Self { handle, ends: Some(Arc::new(ends)) }
+    }
+
     /// Starts a task that nobody can drop.
     pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
-        drop(self.0.spawn(task));
+        drop(self.handle.spawn(task));
     }
 
     /// Starts a task whose caller waits for it: as far as it gets without waiting it runs here and
     /// now, which saves waking another thread. Its timers and connections belong to its runtime all
     /// the same.
     pub(crate) fn start_here(&self, mut task: BoxFuture<'static, ()>) {
-        let _inside = self.0.enter();
+        // Its timers panic when it is gone.
+        if self.ends.as_ref().is_some_and(|ends| ends.is_closed()) {
+            return;
+        }
+        let _inside = self.handle.enter();
         // The runtime polls it again with a waker of its own.
         let begun = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if begun.is_pending() {

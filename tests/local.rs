@@ -7,7 +7,7 @@ use futures::FutureExt;
 use leaselock::clock::Clock as _;
 use leaselock::{
     Attempt, Break, ErrorKind, FencingToken, LeasePhase, Lock, LockGuard, LossReason, Payload,
-    Release, Runtime, Store,
+    Release, Runtime, Store, StoreBuilder,
 };
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
@@ -336,6 +336,26 @@ async fn a_shutdown_sends_away_who_waits_and_gives_back_what_is_held() {
 }
 
 #[tokio::test]
+async fn a_shutdown_gives_back_what_its_caller_has_not_received_yet() {
+    let world = World::new();
+    let store = world.process().await;
+    let lock = lock(&store);
+    world.objects.hold_puts();
+    let mut acquiring = Box::pin(lock.acquire());
+    assert!((&mut acquiring).now_or_never().is_none());
+    world.objects.release_puts();
+    breathe().await;
+    let others = world.process().await.lock("x");
+    assert_eq!(others.inspect().await.expect("reads").holders.len(), 1);
+    // Whoever acquires it does nothing meanwhile.
+    let report = store.shutdown().await;
+    assert_eq!((report.released, report.unconfirmed), (1, 0));
+    assert!(others.inspect().await.expect("reads").holders.is_empty());
+    let error = acquiring.await.expect_err("is sent away");
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
+}
+
+#[tokio::test]
 async fn what_a_holder_writes_is_written_for_the_lease() {
     let world = World::new();
     let store = world.process().await;
@@ -396,4 +416,75 @@ async fn a_loss_before_anybody_listens_is_heard_of() {
     assert!(lost.now_or_never().is_some_and(|reason| heard(&reason)));
     let status = watch.changed().now_or_never().expect("is told");
     assert!(matches!(status.phase, LeasePhase::Lost(reason) if heard(&reason)));
+}
+
+/// A store whose tasks run in a runtime that is gone once what comes with it is dropped.
+fn elsewhere(builder: StoreBuilder) -> (Store, Elsewhere) {
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let store = on_a_thread(|| runtime.block_on(builder.runtime(Runtime::Current).open()));
+    (store.expect("opens"), Elsewhere(Some(runtime)))
+}
+
+struct Elsewhere(Option<tokio::runtime::Runtime>);
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let runtime = self.0.take();
+        on_a_thread(|| drop(runtime));
+    }
+}
+
+/// A runtime is neither entered nor dropped where another one runs.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
+}
+
+#[tokio::test]
+async fn whoever_waits_in_a_runtime_that_ends_is_told() {
+    let world = World::new();
+    let builder = world.clock.process(world.objects.as_store());
+    let (store, runtime) = elsewhere(builder);
+    let guard = hold(&store).await;
+    let wanted = lock(&store);
+    let before = tokio::spawn(async move { wanted.acquire().await.map(drop) });
+    breathe().await;
+    drop(runtime);
+    assert_eq!(guard.lost().await, LossReason::KeeperStopped);
+    // Whoever holds does not care.
+    let error = before.await.expect("no panic").expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    let error = lock(&store).acquire().await.expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    drop(guard);
+}
+
+#[tokio::test]
+async fn in_a_runtime_that_is_gone_nothing_is_begun() {
+    let world = World::new();
+    let other = hold(&world.process().await).await;
+    // Its timers are those of its runtime.
+    let builder = Store::from_object_store(world.objects.as_store()).check_preconditions(false);
+    let (store, runtime) = elsewhere(builder);
+    drop(runtime);
+    let error = lock(&store).acquire().await.expect_err("nobody can contend");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(other.is_held());
+}
+
+#[tokio::test]
+async fn a_limit_ends_a_pause_for_others() {
+    let world = World::new();
+    let store = world.process().await;
+    let guard = hold(&store).await;
+    let limited = lock(&store);
+    let limit = Duration::from_millis(510);
+    let waiting = tokio::spawn(async move { limited.acquire_timeout(limit).await });
+    breathe().await;
+    world.clock.pass(Duration::from_millis(500)).await;
+    given_back(guard).await;
+    breathe().await;
+    assert!(!waiting.is_finished(), "it is the others' turn");
+    // And for at least 25 ms.
+    world.clock.pass(Duration::from_millis(10)).await;
+    assert!(waiting.is_finished());
 }

@@ -123,3 +123,66 @@ async fn where_no_session_can_be_written_one_waits_without_a_ticket() {
     assert!(guard.is_held());
     guard.release().await.expect("releases");
 }
+
+#[tokio::test]
+async fn nobody_takes_a_ticket_at_the_end_of_its_limit() {
+    let world = World::new();
+    let others = world.lock().await;
+    let first = others.acquire().await.expect("acquires");
+    // A look after 7.5 to 10 s, and one at the end.
+    let rarely = Polling::new().shortest(10 * SECOND).longest(10 * SECOND);
+    let lock = world.lock().await.polling(rarely);
+    let waiting = tokio::spawn(async move { lock.acquire_timeout(11 * SECOND).await });
+    breathe().await;
+    world.clock.pass(SECOND * 21 / 2).await;
+    first.release().await.expect("releases");
+    let second = others.acquire().await.expect("acquires");
+    world.objects.reset();
+    world.clock.pass(SECOND / 2).await;
+    let attempt = waiting.await.expect("no panic").expect("reads");
+    assert!(attempt.acquired().is_none());
+    assert_eq!(world.objects.counts().writes(), 0);
+    assert!(second.is_held());
+}
+
+#[tokio::test]
+async fn whatever_happens_there_are_no_more_reads_in_a_minute_than_are_allowed() {
+    let world = World::new();
+    let others = world.lock().await;
+    let mut guard = others.acquire().await.expect("acquires");
+    let own = CountingStore::new(world.objects.as_store());
+    let process = world.clock.process(own.as_store()).open().await.expect("opens");
+    let lock = process.lock("x").ttl(TTL).queue_when_overtaken(false);
+    let waiting = tokio::spawn(async move { lock.acquire_timeout(60 * SECOND).await });
+    breathe().await;
+    for _ in 0..119 {
+        world.clock.pass(SECOND / 2).await;
+        guard.release().await.expect("releases");
+        guard = others.acquire().await.expect("acquires");
+    }
+    world.clock.advance(Duration::from_millis(499));
+    breathe().await;
+    let reads = own.counts().reads();
+    assert!((28..=30).contains(&reads), "{reads}");
+    waiting.abort();
+    assert!(guard.is_held());
+}
+
+#[tokio::test]
+async fn whoever_looks_often_does_not_wait_behind_somebody_who_looks_rarely() {
+    let world = World::new();
+    let guard = world.lock().await.acquire().await.expect("acquires");
+    let lock = world.lock().await;
+    let rarely = lock.clone().polling(Polling::new().shortest(20 * SECOND).longest(20 * SECOND));
+    let patient = tokio::spawn(async move { rarely.acquire().await.map(drop) });
+    breathe().await;
+    let waiting = world.waiter(lock);
+    breathe().await;
+    world.clock.pass(SECOND).await;
+    assert!(!waiting.is_finished());
+    guard.release().await.expect("releases");
+    world.clock.pass(SECOND).await;
+    assert!(waiting.is_finished());
+    assert!(!patient.is_finished());
+    patient.abort();
+}

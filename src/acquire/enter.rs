@@ -60,10 +60,10 @@ impl Contender {
             own,
         };
         let kept = Kept::begin(client, entry, self.terms.renew_every, |kept| {
-            // Of a lease that is handed on, whoever holds by it is registered.
-            let own = self.target.sharing.is_none();
+            // Where the lease is handed on, its first holder will be registered in its place, by the
+            // same id: until then a shutdown must find it too.
             let weak = WeakKeeping::Keeper(kept.clone());
-            own.then(|| client.register(self.target.kind, Arc::clone(&hold), weak))
+            client.register(self.target.kind, Arc::clone(&hold), weak)
         });
         LockGuard::new(hold, Keeping::Keeper(kept))
     }

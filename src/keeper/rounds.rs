@@ -67,7 +67,7 @@ impl Rounds {
                 plan.wakes = Some(due);
                 drop(plan);
                 let clock = Arc::clone(kept.client.store.clock());
-                kept.client.spawn_apart(go(Going(Arc::clone(self)), clock));
+                kept.client.spawn_apart(go(Going::begin(self), clock));
             }
         }
     }
@@ -121,8 +121,8 @@ fn due(hold: &Hold, renew_at: Option<Boot>) -> Boot {
 }
 
 /// Ends when nothing is kept any more. Renewals are tasks of their own.
-async fn go(going: Going, clock: Arc<dyn Clock>) {
-    let rounds = &going.0;
+async fn go(mut going: Going, clock: Arc<dyn Clock>) {
+    let rounds = Arc::clone(&going.rounds);
     let mut looked = clock.now().boot;
     loop {
         let now = clock.now().boot;
@@ -139,6 +139,8 @@ async fn go(going: Going, clock: Arc<dyn Clock>) {
             let mut plan = rounds.lock();
             renewals.extend(visits.iter().filter_map(|(number, _)| plan.visited(*number, now)));
             plan.wakes = plan.due.first().map(|(due, _)| looked.plus(LOOK).min(*due));
+            // From here on whatever is planned has another task.
+            going.ended = plan.wakes.is_none();
             plan.wakes
         };
         // Not while the plan is locked: who drops the last of a lease takes it off.
@@ -155,14 +157,24 @@ async fn go(going: Going, clock: Arc<dyn Clock>) {
 }
 
 /// A lease must not seem to be kept when its keeper is gone, even if that never ran.
-struct Going(Arc<Rounds>);
+struct Going {
+    rounds: Arc<Rounds>,
+    ended: bool,
+}
+
+impl Going {
+    fn begin(rounds: &Arc<Rounds>) -> Self {
+        Self { rounds: Arc::clone(rounds), ended: false }
+    }
+}
 
 impl Drop for Going {
     fn drop(&mut self) {
-        let mut plan = self.0.lock();
-        if plan.wakes.take().is_none() {
+        if self.ended {
             return;
         }
+        let mut plan = self.rounds.lock();
+        plan.wakes = None;
         plan.due.clear();
         let stops = std::mem::take(&mut plan.stops);
         drop(plan);
@@ -175,5 +187,59 @@ impl Drop for Going {
 impl fmt::Debug for Rounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rounds").field("leases", &self.lock().stops.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::clock::{Moment, SystemClock};
+    use crate::holder::HolderId;
+    use crate::options::LockOptions;
+    use crate::token::FencingToken;
+
+    /// A lease is planned when this is dropped.
+    #[derive(Debug)]
+    struct PlansAtLast {
+        rounds: Arc<Rounds>,
+        hold: Arc<Hold>,
+    }
+
+    impl Clock for PlansAtLast {
+        fn now(&self) -> Moment {
+            SystemClock.now()
+        }
+
+        fn sleep_until(&self, until: Boot) -> BoxFuture<'static, ()> {
+            SystemClock.sleep_until(until)
+        }
+    }
+
+    impl Drop for PlansAtLast {
+        fn drop(&mut self) {
+            let due = self.hold.next_event();
+            let mut plan = self.rounds.lock();
+            let (kept, hold) = (Weak::new(), Arc::clone(&self.hold));
+            plan.insert(1, Stop { kept, hold, renew_at: None, due });
+            assert_eq!(plan.wakes, None, "there is no task");
+            plan.wakes = Some(due);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_leaves_alone_what_is_planned_in_that_moment() {
+        let rounds = Arc::new(Rounds::default());
+        rounds.lock().wakes = Some(Boot::default());
+        let (id, now) = (HolderId::from_random(1), SystemClock.now());
+        let terms = LockOptions::default().check().unwrap();
+        let clock = Arc::new(SystemClock);
+        let hold = Hold::new("x".to_owned(), id, FencingToken::ZERO, now, &terms, clock);
+        let hold = Arc::new(hold);
+        let plans = PlansAtLast { rounds: Arc::clone(&rounds), hold: Arc::clone(&hold) };
+        go(Going::begin(&rounds), Arc::new(plans)).await;
+        assert!(hold.is_held());
+        assert_eq!(rounds.lock().stops.len(), 1);
     }
 }

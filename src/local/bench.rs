@@ -136,9 +136,14 @@ impl Bench {
         };
         drop(state);
         if let Some(lease) = unwatched {
-            client.spawn_apart(watch(Arc::clone(client), Arc::clone(self), lease));
+            self.watch(client, lease);
         }
         Some(Entered::Waits(Waiting { bench: Arc::clone(self), number, call }))
+    }
+
+    fn watch(self: &Arc<Self>, client: &Arc<Client>, lease: Lease) {
+        let watching = Watching { client: Arc::clone(client), bench: Arc::clone(self), lease };
+        client.spawn_apart(watch(watching));
     }
 
     pub(super) fn leave_queue(&self, number: u64) {
@@ -177,7 +182,7 @@ impl Bench {
         state.has = Has::Lease(Leased { _guard: guard, lease: lease.clone(), turn, watched });
         drop(state);
         if watched {
-            client.spawn_apart(watch(Arc::clone(client), Arc::clone(self), lease.clone()));
+            self.watch(client, lease.clone());
         }
         Seat::guard(client, self, lease, hold.id, hold.token)
     }
@@ -354,13 +359,25 @@ impl Answer {
 }
 
 /// Waits until a lease is lost and goes on then: its holder may never hear of it.
-async fn watch(client: Arc<Client>, bench: Arc<Bench>, lease: Lease) {
-    let lost = lease.hold.wait_for(|phase| match phase {
-        LeasePhase::Lost(_) => Some(true),
-        LeasePhase::Released => Some(false),
+async fn watch(watching: Watching) {
+    let ended = watching.lease.hold.wait_for(|phase| match phase {
+        LeasePhase::Lost(_) | LeasePhase::Released => Some(()),
         LeasePhase::Held | LeasePhase::AtRisk => None,
     });
-    if lost.await {
-        bench.go_on(&client, &lease, Answer::default());
+    ended.await;
+}
+
+/// Goes on with a lease that has ended; or that ends with the runtime in which it was watched, as
+/// nobody else would tell those who wait.
+struct Watching {
+    client: Arc<Client>,
+    bench: Arc<Bench>,
+    lease: Lease,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.lease.hold.end(LossReason::KeeperStopped);
+        self.bench.go_on(&self.client, &self.lease, Answer::default());
     }
 }

@@ -46,6 +46,35 @@ struct Place {
     renew_every: Option<Duration>,
     owner: String,
     note: Option<String>,
+    contends: Contends,
+}
+
+/// How somebody contends: whoever does so for others does it as they would.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Contends {
+    polling: (Duration, Duration, Option<u32>),
+    no_store_clock: bool,
+    no_queue: bool,
+    max_skew: Option<Duration>,
+}
+
+impl Place {
+    fn of(key: Path, options: &LockOptions) -> Self {
+        let contends = Contends {
+            polling: options.polling.bounds(),
+            no_store_clock: options.no_store_clock,
+            no_queue: options.no_queue,
+            max_skew: options.max_skew,
+        };
+        Self {
+            key,
+            ttl: options.ttl,
+            renew_every: options.renew_every,
+            owner: options.owner.clone(),
+            note: options.note.clone(),
+            contends,
+        }
+    }
 }
 
 /// Whether whoever wants this can share a lease. Not what is written with an acquisition or after it for
@@ -77,13 +106,8 @@ pub(crate) async fn contend(
         return contend_for(target, options, limit).await;
     }
     let client = &target.client;
-    let place = Place {
-        key: name::key_of(target.kind, client.store.prefix(), &target.name)?,
-        ttl: options.ttl,
-        renew_every: options.renew_every,
-        owner: options.owner.clone(),
-        note: options.note.clone(),
-    };
+    let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
+    let place = Place::of(key, options);
     let lead = match client.local.enter(client, &place, limit)? {
         Entered::Leads(lead) => lead,
         Entered::Busy => return contend_for(target, options, limit).await,
@@ -135,13 +159,11 @@ impl Local {
                     }
                 }
             };
-            if self.closed.load(Ordering::SeqCst) {
-                return Err(shut_down());
-            }
             // One that was taken away meanwhile lets nobody in.
-            if let Some(entered) = bench.enter(client, limit == Limit::Once) {
-                return Ok(entered);
-            }
+            let Some(entered) = bench.enter(client, limit == Limit::Once) else { continue };
+            // Not before: whoever comes after all were sent away would wait for ever.
+            let closed = self.closed.load(Ordering::SeqCst);
+            return if closed { Err(shut_down()) } else { Ok(entered) };
         }
     }
 
@@ -164,5 +186,30 @@ impl Local {
 
     fn benches(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<Bench>>> {
         self.benches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Store;
+    use crate::runtime::Runtime;
+
+    #[tokio::test]
+    async fn whoever_comes_after_the_end_is_sent_away_and_leaves_nothing() {
+        let store = Store::builder("memory:///").runtime(Runtime::Current);
+        let client = store.open().await.unwrap().into_client();
+        let lock = Target::alone(Arc::clone(&client), Kind::Lock, "x".to_owned());
+        let options = LockOptions::default();
+        let first = contend(&lock, &options, Limit::Forever).await.unwrap();
+        assert_eq!(client.local.benches().len(), 1);
+        client.local.close();
+        let late = contend(&lock, &options, Limit::Forever).await.unwrap_err();
+        assert_eq!(late.kind(), crate::error::ErrorKind::ShutDown);
+        drop(first);
+        let other = Target::alone(Arc::clone(&client), Kind::Lock, "y".to_owned());
+        contend(&other, &options, Limit::Once).await.unwrap_err();
+        Arc::clone(&client).shutdown().await;
+        assert!(client.local.benches().is_empty());
     }
 }
