@@ -561,6 +561,7 @@ impl Contender {
             return Ok(Ok(view));
         }
         self.unless_given_up(self.clock().sleep_until(wake)).await?;
+        polls.look(self.clock().now().boot);
         self.look_again(view).await.map(Ok)
     }
 

@@ -190,10 +190,18 @@ impl Polls {
             self.bound = self.about_then;
         }
         let pause = self.bound / 4 * 3 + self.rng.up_to(self.bound / 4);
-        self.bound = (self.bound * 2).min(self.polling.longest);
         let wake = now.plus(pause);
         let wake = self.free_at.map_or(wake, |at| wake.min(at));
-        self.purse.as_mut().map_or(wake, |purse| purse.spend(now, wake))
+        self.purse.as_ref().map_or(wake, |purse| wake.max(purse.payable()))
+    }
+
+    /// It is looked now. Only looks are counted: who has something else to do first, and waits for the
+    /// end of a session say, has not looked.
+    pub(crate) fn look(&mut self, now: Boot) {
+        self.bound = (self.bound * 2).min(self.polling.longest);
+        if let Some(purse) = &mut self.purse {
+            purse.spend(now);
+        }
     }
 }
 
@@ -213,15 +221,17 @@ impl Purse {
         Self { every: MINUTE / (first_minute - at_once), at_once, earned: None }
     }
 
-    /// When a read that is wanted at `wake` can be paid for.
-    fn spend(&mut self, now: Boot, wake: Boot) -> Boot {
-        let earned = *self.earned.get_or_insert(now);
+    /// From when on the next read can be paid for: when the last but one of those that can be spent at once
+    /// has been earned again.
+    fn payable(&self) -> Boot {
         let in_debt = self.every * (self.at_once - 1);
-        // Not before the last of those that can be spent at once has been earned.
-        let payable = Boot::new(earned.since_origin().saturating_sub(in_debt));
-        let wake = wake.max(payable);
-        self.earned = Some(earned.max(wake).plus(self.every));
-        wake
+        let earned = self.earned.unwrap_or_default();
+        Boot::new(earned.since_origin().saturating_sub(in_debt))
+    }
+
+    fn spend(&mut self, now: Boot) {
+        let earned = self.earned.unwrap_or(now);
+        self.earned = Some(earned.max(now).plus(self.every));
     }
 }
 
@@ -263,6 +273,7 @@ mod tests {
             let next = polls.next(now);
             assert!(next > now, "a wait for nothing is a storm");
             now = next;
+            polls.look(now);
             if now.since(START) > within {
                 return looks;
             }
@@ -292,6 +303,7 @@ mod tests {
                 // Somebody else has it at every look.
                 polls.expect(held(holder, Some(ms(3)), 0, 7), now);
                 now = polls.next(now);
+                polls.look(now);
                 let minute = now.since(START).as_secs() / 60;
                 match within.get_mut(minute as usize) {
                     Some(count) => *count += 1,
@@ -323,12 +335,7 @@ mod tests {
         let first = |ahead, rivals| {
             let mut polls = polls(Polling::new(), u128::MAX);
             polls.expect(held(1, Some(ms(10)), ahead, rivals), START);
-            let mut now = START;
-            let first = polls.next(now).since(START);
-            while now.since(START) < ms(200) {
-                now = polls.next(now);
-            }
-            first
+            polls.next(START).since(START)
         };
         assert_eq!([first(0, 0), first(0, 1)], [ms(10), ms(10)]);
         assert_eq!([first(0, 4), first(3, 0)], [ms(10), ms(40)]);
@@ -340,6 +347,8 @@ mod tests {
         for look in [5, 10, 20, 40] {
             polls.expect(held(1, None, 0, 0), START);
             assert_eq!(polls.next(START), START.plus(ms(look)));
+            assert_eq!(polls.next(START), START.plus(ms(look)), "nobody has looked");
+            polls.look(START);
         }
         polls.expect(held(2, None, 0, 0), START);
         assert_eq!(polls.next(START), START.plus(ms(5)));
