@@ -206,7 +206,7 @@ impl LockGuard {
         payload: Option<Box<Payload>>,
     ) -> oneshot::Receiver<Result<()>> {
         let (done, answer) = oneshot::channel();
-        self.keeping.order_here(Command::Renew { payload, done });
+        self.keeping.order_here(Command::Renew { payload, done, after: None });
         answer
     }
 

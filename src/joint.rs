@@ -131,7 +131,7 @@ impl Joint {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(Command::Renew { payload, done }) => {
+                    Some(Command::Renew { payload, done, .. }) => {
                         renewals.push(self.renew(payload).map(|result| {
                             // The caller may have stopped waiting.
                             let _ = done.send(result);

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 use tracing::Instrument;
 
 use crate::client::{Client, Registration};
-use crate::clock::Boot;
+use crate::clock::{Boot, timeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::protocol::lock::Renewal;
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Renew {
         payload: Option<Box<Payload>>,
         done: oneshot::Sender<Result<()>>,
+        /// Dropped when that is done.
+        after: Option<After>,
     },
     /// Turns a writer into a reader.
     Downgrade {
@@ -51,7 +53,7 @@ pub(crate) enum Command {
     },
     Release {
         done: Option<oneshot::Sender<Result<Release>>>,
-        /// Dropped when that is done.
+        /// Dropped when that is done, or seems to take long.
         after: Option<After>,
     },
     /// Reserves so many tokens more, with a renewal.
@@ -66,7 +68,7 @@ pub(crate) enum Command {
     },
 }
 
-/// Whatever is to be dropped when a release is done.
+/// Whatever is to be dropped when something is done.
 pub(crate) struct After(#[allow(dead_code, reason = "is there to be dropped")] Box<dyn Send>);
 
 impl After {
@@ -273,10 +275,11 @@ impl Entry {
     /// Does what a guard asks for. Callers may have stopped waiting for the answer.
     pub(crate) async fn obey(&mut self, command: Command) -> Obeyed {
         match command {
-            Command::Renew { payload, done } => {
+            Command::Renew { payload, done, after } => {
                 let result = self.renew_now(payload.as_deref()).await;
                 let renewed = if result.is_ok() { Obeyed::Renewed } else { Obeyed::Stands };
                 let _ = done.send(result);
+                drop(after);
                 renewed
             }
             Command::Downgrade { done } => {
@@ -290,12 +293,11 @@ impl Entry {
                 if result.is_ok() { Obeyed::Renewed } else { Obeyed::Stands }
             }
             Command::Release { done, after } => {
-                let result = self.release().await;
+                let result = self.release_for(after).await;
                 let off_record = matches!(result, Ok(Release::Released | Release::AlreadyLost(_)));
                 if let Some(done) = done {
                     let _ = done.send(result);
                 }
-                drop(after);
                 Obeyed::Ended { off_record }
             }
             Command::Finish { finish, done } => {
@@ -305,6 +307,17 @@ impl Entry {
                 Obeyed::Ended { off_record }
             }
         }
+    }
+
+    /// Gives the lock back. Who comes `after` does not wait for a store that does not answer.
+    async fn release_for(&mut self, after: Option<After>) -> Result<Release> {
+        let (clock, patience) = (Arc::clone(self.store.clock()), self.request_timeout);
+        let mut release = std::pin::pin!(self.release());
+        if let Ok(released) = timeout(&*clock, patience, &mut release).await {
+            return released;
+        }
+        drop(after);
+        release.await
     }
 
     /// Gives the lock back. The guard has been told before that it does not hold it any more.

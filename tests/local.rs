@@ -373,6 +373,46 @@ async fn what_a_holder_writes_is_written_for_the_lease() {
 }
 
 #[tokio::test]
+async fn what_a_holder_has_asked_for_is_done_before_the_next_one_holds() {
+    let world = World::new();
+    let store = world.process().await;
+    let first = hold(&store).await;
+    let next = waiter(&store).await;
+    world.objects.hold_puts();
+    let payload = Payload::from_json_str("7").expect("is small");
+    // Nobody waits for the answer any more.
+    assert!(first.set_payload(payload.clone()).now_or_never().is_none());
+    world.objects.wait_for_held(1).await;
+    given_back(first).await;
+    breathe().await;
+    assert!(!next.is_finished());
+    world.objects.release_puts();
+    let next = world.clock.passing(next).await.expect("no panic");
+    assert!(next.is_held());
+    let info = lock(&store).inspect().await.expect("reads");
+    assert_eq!(info.payload, Some(payload));
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_release_that_hangs_is_told_that_the_store_does_not_answer() {
+    let world = World::new();
+    let store = world.process().await;
+    let lock = store.lock("x").ttl(Duration::from_secs(3600));
+    let first = lock.acquire().await.expect("acquires");
+    let next = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    breathe().await;
+    // It is the others' turn.
+    world.clock.pass(SECOND).await;
+    world.objects.fail_next_puts(u64::MAX, FailKind::BeforeGeneric);
+    world.objects.fail_gets(true);
+    drop(first);
+    let began = world.clock.now().boot;
+    let answer = world.clock.passing(next).await.expect("no panic");
+    assert_eq!(answer.expect_err("fails").kind(), ErrorKind::Unavailable);
+    assert!(world.clock.now().boot.since(began) < 60 * SECOND);
+}
+
+#[tokio::test]
 async fn what_is_wanted_on_other_terms_goes_through_the_store() {
     let world = World::new();
     let store = world.process().await;

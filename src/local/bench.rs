@@ -23,6 +23,8 @@ use crate::token::FencingToken;
 pub(super) struct Answer {
     pub(super) to: Option<oneshot::Sender<Result<Release>>>,
     pub(super) here: bool,
+    /// Whether something else that it has asked for is not done yet.
+    pub(super) busy: bool,
 }
 
 /// One lock, wanted on the same terms.
@@ -192,7 +194,7 @@ impl Bench {
     pub(super) fn go_on(self: &Arc<Self>, client: &Arc<Client>, lease: &Lease, mut answer: Answer) {
         let now = client.store.clock().now().boot;
         loop {
-            let step = self.next(lease, now);
+            let step = self.next(lease, now, answer.busy);
             if matches!(step, Step::HandOver(..) | Step::Reserve(_)) {
                 answer.say(Release::Released);
             }
@@ -229,7 +231,7 @@ impl Bench {
         }
     }
 
-    fn next(&self, lease: &Lease, now: Boot) -> Step {
+    fn next(&self, lease: &Lease, now: Boot, busy: bool) -> Step {
         let mut state = self.state();
         let State { queue, has, needed, .. } = &mut *state;
         let turn = match has {
@@ -240,7 +242,12 @@ impl Bench {
             return Step::Over(has.take());
         }
         *needed = turn.to_reserve();
-        let next = if queue.is_empty() { Next::GiveBack } else { turn.next(now) };
+        let next = match queue.is_empty() {
+            true => Next::GiveBack,
+            // Its turn comes after what is not done yet.
+            false if busy => Next::Reserve(turn.to_reserve()),
+            false => turn.next(now),
+        };
         match (next, queue.pop_front()) {
             (Next::HandOver(token), Some(waiter)) => Step::HandOver(waiter, token),
             (Next::Reserve(more), Some(waiter)) => {

@@ -4,12 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::oneshot;
+
 use super::bench::{Answer, Bench};
 use crate::client::{Client, Registration};
+use crate::error::Result;
 use crate::guard::{Keeping, LockGuard, WeakKeeping};
 use crate::hold::Hold;
 use crate::holder::HolderId;
-use crate::keeper::{Command, Kept};
+use crate::keeper::{After, Command, Kept, Release};
 use crate::record::Kind;
 use crate::token::FencingToken;
 
@@ -34,6 +37,8 @@ pub(crate) struct Seat {
     client: Arc<Client>,
     bench: Arc<Bench>,
     lease: Lease,
+    /// Lives on in what was asked for and is not done yet.
+    asked: Arc<()>,
     left: AtomicBool,
     /// Lives as long as the guard.
     _registration: Registration,
@@ -54,7 +59,8 @@ impl Seat {
             let weak = WeakKeeping::Seat(seat.clone());
             let _registration = client.register(Kind::Lock, Arc::clone(&hold), weak);
             let (client, bench) = (Arc::clone(client), Arc::clone(bench));
-            Self { client, bench, lease, left: AtomicBool::new(false), _registration }
+            let (asked, left) = (Arc::default(), AtomicBool::new(false));
+            Self { client, bench, lease, asked, left, _registration }
         });
         LockGuard::new(hold, Keeping::Seat(seat))
     }
@@ -69,14 +75,20 @@ impl Seat {
     /// Does what its guard asks for; with `here`, as far as that goes at once on this thread.
     pub(crate) fn order(&self, command: Command, here: bool) {
         match command {
-            Command::Release { done, .. } => self.leave(Answer { to: done, here }),
+            Command::Release { done, .. } => self.leave(done, here),
+            // What one holder has asked for is done before the next one holds.
+            Command::Renew { payload, done, .. } => {
+                let after = Some(After::new(Arc::clone(&self.asked)));
+                self.lease.order(Command::Renew { payload, done, after }, here);
+            }
             other => self.lease.order(other, here),
         }
     }
 
-    fn leave(&self, answer: Answer) {
+    fn leave(&self, to: Option<oneshot::Sender<Result<Release>>>, here: bool) {
         if !self.left.swap(true, Ordering::Relaxed) {
-            self.bench.go_on(&self.client, &self.lease, answer);
+            let busy = Arc::strong_count(&self.asked) > 1;
+            self.bench.go_on(&self.client, &self.lease, Answer { to, here, busy });
         }
     }
 }
@@ -90,6 +102,6 @@ impl fmt::Debug for Seat {
 /// A guard that was lost asks for nothing any more when it is dropped.
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.leave(Answer::default());
+        self.leave(None, false);
     }
 }
