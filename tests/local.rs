@@ -378,6 +378,10 @@ async fn what_a_holder_has_asked_for_is_done_before_the_next_one_holds() {
     let store = world.process().await;
     let first = hold(&store).await;
     let next = waiter(&store).await;
+    given_back(first).await;
+    // From here on there are tokens for whoever comes next.
+    let first = next.await.expect("no panic");
+    let next = waiter(&store).await;
     world.objects.hold_puts();
     let payload = Payload::from_json_str("7").expect("is small");
     // Nobody waits for the answer any more.
