@@ -25,6 +25,10 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+/// Timers stand still while the machine sleeps, and no timer fires when the wall clock jumps: who follows a
+/// lease looks at the clocks this often.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
 /// Timers of the runtime stand still during suspend; a sleep never trusts one for longer.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 

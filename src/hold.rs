@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{Boot, Clock, Moment};
+use crate::clock::{Boot, Clock, LOOK, Moment};
 use crate::hold::parts::{Parts, Standing};
 use crate::hold::watched::Watched;
 use crate::holder::HolderId;
@@ -173,9 +173,6 @@ struct Seen {
     own: u64,
     session: u64,
 }
-
-/// Clocks are looked at this often where no timer fires when they jump.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// One acquisition.
 #[derive(Debug)]

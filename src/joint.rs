@@ -26,7 +26,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::client::Client;
-use crate::clock::{Boot, Clock};
+use crate::clock::{Boot, Clock, LOOK};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::{Keeping, LockGuard};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
@@ -36,9 +36,6 @@ use crate::options::Terms;
 use crate::protocol::expiry::holder_validity;
 use crate::record::Payload;
 use crate::token::FencingToken;
-
-/// Timers stand still while the machine sleeps: the clocks are looked at this often.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What is made of several guards.
 #[derive(Debug)]

@@ -48,24 +48,16 @@ pub(crate) enum Command {
         after: Option<After>,
     },
     /// Turns a writer into a reader.
-    Downgrade {
-        done: oneshot::Sender<Result<()>>,
-    },
+    Downgrade { done: oneshot::Sender<Result<()>> },
     Release {
         done: Option<oneshot::Sender<Result<Release>>>,
         /// Dropped when that is done, or seems to take long.
         after: Option<After>,
     },
     /// Reserves so many tokens more, with a renewal.
-    Reserve {
-        more: u64,
-        done: Reserving,
-    },
+    Reserve { more: u64, done: Reserving },
     /// Records what the work has come to, in the place of the holder.
-    Finish {
-        finish: Box<Finish>,
-        done: oneshot::Sender<Result<()>>,
-    },
+    Finish { finish: Box<Finish>, done: oneshot::Sender<Result<()>> },
 }
 
 /// Whatever is to be dropped when something is done.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use object_store::path::Path;
 
 use super::lost;
-use crate::clock::{Boot, Moment, Wall};
+use crate::clock::{Boot, LOOK, Moment, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::holder::Nonce;
@@ -26,10 +26,6 @@ use crate::wait::{Backoff, RETRYING};
 const REDO: usize = 8;
 /// Attempts of a renewal that the user asked for.
 const COMMANDED: u32 = 3;
-
-/// Timers stand still while the machine sleeps, and no timer fires when the wall clock jumps: the
-/// clocks are looked at this often.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// An acquisition's entry in a record.
 #[derive(Debug)]

@@ -9,12 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Kept;
-use crate::clock::{Boot, Clock};
+use crate::clock::{Boot, Clock, LOOK};
 use crate::hold::{Hold, LossReason};
-
-/// Timers stand still while the machine sleeps, and no timer fires when the wall clock jumps: the
-/// clocks are looked at this often.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What there is to keep, and when.
 #[derive(Default)]

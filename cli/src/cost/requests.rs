@@ -245,6 +245,6 @@ mod tests {
         assert_eq!(Client::DynamodbLockClient.wait(seconds(600)).reads, 600.0);
         let usage = Usage { waiters: 0.5, wait: seconds(600), ..usage() };
         // 73,000 cycles × 0.5 × 165.
-        assert_eq!(month(Client::Leaselock, &usage)[3], ("wait", 7_665_000.0, 0.0));
+        assert_eq!(month(Client::Leaselock, &usage)[3], ("wait", 6_022_500.0, 0.0));
     }
 }
