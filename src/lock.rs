@@ -162,7 +162,8 @@ impl Lock {
     ///
     /// # Cancel safety
     /// Cancel safe: a write that is under way when the future is dropped is seen to its end in the
-    /// background, and the lock is given back if it was acquired.
+    /// background, and the lock is given back if it was acquired. A future that was begun and is neither
+    /// polled nor dropped may be handed the lock by another task of the process, and keeps it.
     pub async fn acquire(&self) -> Result<LockGuard> {
         self.contend(Limit::Forever).await?.acquired().ok_or_else(too_early)
     }

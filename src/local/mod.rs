@@ -108,9 +108,10 @@ pub(crate) async fn contend(
     let client = &target.client;
     let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
     let place = Place::of(key, options);
+    // Who does not lead sees for itself, within this limit.
     let lead = match client.local.enter(client, &place, limit)? {
-        Entered::Leads(lead) => lead,
-        Entered::Busy => return contend_for(target, options, limit).await,
+        Entered::Leads(lead) => Ok(lead),
+        Entered::Busy => Err(limit),
         Entered::Waits(waiting) => {
             let began = client.store.clock().now();
             match waiting.called(client, limit).await? {
@@ -120,12 +121,16 @@ pub(crate) async fn contend(
                     telemetry::acquired(client.store.clock().now().since(began));
                     return unless_closing(client, Contended::Acquired(guard));
                 }
-                Some(Called::Leads(lead)) => lead,
-                Some(Called::Alone) => return contend_for(target, options, limit).await,
+                Some(Called::Leads(lead)) => Ok(lead),
+                Some(Called::Alone) => Err(limit),
                 // What is there now, and a last try.
-                None => return contend_for(target, options, Limit::Once).await,
+                None => Err(Limit::Once),
             }
         }
+    };
+    let lead = match lead {
+        Ok(lead) => lead,
+        Err(limit) => return contend_for(target, options, limit).await,
     };
     let sharing = Sharing { reserve: lead.to_reserve(), not_before: lead.not_before() };
     match contend_for(&target.sharing(sharing), options, limit).await {
