@@ -134,7 +134,8 @@ impl Lock {
         polling(polling: Polling) { polling: polling }
 
         /// Whether an acquisition that sees somebody else get the lock before it takes a ticket and waits in the
-        /// queue from then on, as with [`fair`](Self::fair), as it does unless turned off. Never done with a
+        /// queue from then on, as with [`fair`](Self::fair), as it does unless turned off: where waiters die so
+        /// often that a TTL for each is worse than to be overtaken. Never done with a
         /// payload, a note, an interval of renewal, or without a keeper, nor where the store lets nobody
         /// write the record of a session.
         queue_when_overtaken(on: bool) { no_queue: !on }

@@ -101,6 +101,7 @@ pub(crate) fn key(args: &Run, locks: &[String], stores: &[Store]) -> Result<Key,
         (true, _) => Key::Shared(with_options!(store.rwlock(name))),
         (false, true) => Key::Exclusive(with_options!(store.rwlock(name))),
         (false, false) if args.fair => Key::Fair(with_min_hold!(store.lock(name)).fair()),
-        (false, false) => Key::Lock(with_min_hold!(store.lock(name))),
+        // A wrapper is easily killed while it waits, and its ticket would cost the others a TTL.
+        (false, false) => Key::Lock(with_min_hold!(store.lock(name)).queue_when_overtaken(false)),
     })
 }
