@@ -423,7 +423,7 @@ impl Arena {
 }
 
 /// The longest pause between two polls of a waiter.
-const POLL: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_secs(5);
 
 /// What a worker gets done before its guards look at the clock, when all were frozen.
 const HEAD_START: Duration = Duration::from_millis(60);

@@ -231,7 +231,7 @@ outlived   workers that were alive when a successor entered, and may be: both gu
 overlaps   workers alive and guarded when a successor entered who had no room: must be 0
 once       of work that is run once: results recorded + runs that found one and did not work
 wait       seconds from the kill of a holder to the next entry: in calm weather, with the promised
-           bound (1.02 x TTL + 50 ms, twice where two records are watched, + one poll of 3 s);
+           bound (1.02 x TTL + 50 ms, twice where two records are watched, + one look of 5 s);
            and in any weather
 events     of the histories that were checked for linearizability";
 

@@ -171,8 +171,8 @@ impl Referee {
                 continue;
             }
             let wait = (lease.ttl.mul_f64(1.02).as_secs_f64() + 0.05) * looks;
-            // A poll comes every 3 s at least; and a little for timers that are late.
-            let bound = (wait + 3.0 + 0.1) * self.slow_second;
+            // A look comes every 5 s at least; and a little for timers that are late.
+            let bound = (wait + 5.0 + 0.1) * self.slow_second;
             let at = now + std::time::Duration::from_secs_f64(bound) + self.round_trip * 4;
             let (id, renewals) = (lease.id, lease.renewals);
             let check = Check::Successor { lock: number, id, renewals, died: now, waiter };
