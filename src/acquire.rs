@@ -56,6 +56,21 @@ pub(crate) enum Limit {
     Forever,
 }
 
+impl Limit {
+    /// The time for something that is planned for `at`: no later than the limit.
+    pub(crate) fn cut(self, at: Boot) -> Boot {
+        match self {
+            Self::Until(limit) => at.min(limit),
+            Self::Once | Self::Forever => at,
+        }
+    }
+
+    /// Whether the time is up.
+    pub(crate) fn is_over(self, now: Boot) -> bool {
+        matches!(self, Self::Until(limit) if now >= limit)
+    }
+}
+
 /// What came of contending.
 #[derive(Debug)]
 pub(crate) enum Contended {
@@ -96,9 +111,7 @@ pub(crate) async fn contend_for(
     let terms = target.terms(options)?;
     let client = &target.client;
     let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
-    if *client.closing().borrow() {
-        return Err(shut_down());
-    }
+    client.ensure_open()?;
     // Dropped with this future: tells the task that nobody waits any more.
     let (_waiting, caller) = watch::channel(());
     let contender = Contender::new(target.clone(), key, terms, limit, caller);
@@ -237,11 +250,7 @@ impl Contender {
 
     async fn contend(&mut self, started: Moment) -> Result<Contended> {
         if let Some(begin) = self.target.sharing.and_then(|sharing| sharing.not_before) {
-            let begin = match self.limit {
-                Limit::Until(limit) => begin.min(limit),
-                Limit::Once | Limit::Forever => begin,
-            };
-            self.unless_given_up(self.clock().sleep_until(begin)).await?;
+            self.unless_given_up(self.clock().sleep_until(self.limit.cut(begin))).await?;
         }
         let mut polls = Polls::new(self.terms.polling, Arc::clone(self.store().rng()));
         let mut contention = Contention::new(Arc::clone(self.store().rng()));
@@ -541,11 +550,9 @@ impl Contender {
         polls: &mut Polls,
     ) -> Result<Result<View, View>> {
         let now = self.clock().now().boot;
-        let limit = match self.limit {
-            Limit::Until(limit) if now >= limit => return Ok(Err(view)),
-            Limit::Until(limit) => Some(limit),
-            Limit::Once | Limit::Forever => None,
-        };
+        if self.limit.is_over(now) {
+            return Ok(Err(view));
+        }
         if let Some((expected, since)) = self.expected(&view) {
             polls.expect(expected, since);
             if self.is_overtaken(expected.holder) {
@@ -553,8 +560,7 @@ impl Contender {
                 return Ok(Ok(view));
             }
         }
-        let wake = polls.next(now);
-        let wake = limit.map_or(wake, |limit| wake.min(limit));
+        let wake = self.limit.cut(polls.next(now));
         if end <= wake {
             // The lease ends before the next look would come: take over then, without another.
             self.unless_given_up(self.clock().sleep_until(end)).await?;

@@ -11,6 +11,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::acquire::shut_down;
 use crate::clock::timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::WeakKeeping;
@@ -120,6 +121,12 @@ impl Client {
         answer.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Internal, "a task of the library has ended early"))
         })
+    }
+
+    /// # Errors
+    /// The store is shut down.
+    pub(crate) fn ensure_open(&self) -> Result<()> {
+        if *self.closing.borrow() { Err(shut_down()) } else { Ok(()) }
     }
 
     /// Turns true when the store is shut down.

@@ -152,9 +152,7 @@ impl Gatherer {
             return Err(Error::new(ErrorKind::InvalidOptions, message));
         }
         let key = name::key_of(self.kind, self.client.store.prefix(), &self.name)?;
-        if *self.client.closing().borrow() {
-            return Err(shut_down());
-        }
+        self.client.ensure_open()?;
         // Dropped with this future: tells the task that nobody waits any more.
         let (_waiting, caller) = watch::channel(());
         let about = About { kind: self.kind, needed: self.needed, epoch, seen: None };
@@ -299,13 +297,10 @@ impl Call {
                 Standing::Present => self.outage.over(),
             }
             let now = self.clock().now().boot;
-            let mut wake = now.plus(polling.next());
-            if let Limit::Until(limit) = self.limit {
-                if now >= limit {
-                    return Ok(self.arrival(&view, false));
-                }
-                wake = wake.min(limit);
+            if self.limit.is_over(now) {
+                return Ok(self.arrival(&view, false));
             }
+            let wake = self.limit.cut(now.plus(polling.next()));
             self.unless_given_up(self.clock().sleep_until(wake)).await?;
             view = self.look_again(view, &mut polling).await?;
         }

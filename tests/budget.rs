@@ -1,10 +1,9 @@
 //! What everything costs, in requests: counted at the store's interface and on the wire.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use leaselock::clock::Clock as _;
-use leaselock::{Attempt, Outcome, Release, Runtime, Store};
+use leaselock::{Attempt, Outcome, Release, Store};
 use leaselock_test_support::clock::{ManualClock, eventually};
 use leaselock_test_support::counting::{CountingStore, Counts};
 use leaselock_test_support::emulators::Backend;
@@ -13,13 +12,7 @@ use leaselock_test_support::place::Place;
 const TTL: Duration = Duration::from_secs(30);
 
 async fn process(objects: &CountingStore, clock: &ManualClock) -> Store {
-    Store::from_object_store(objects.as_store())
-        .check_preconditions(false)
-        .clock(Arc::new(clock.clone()))
-        .runtime(Runtime::Current)
-        .open()
-        .await
-        .expect("opens")
+    clock.process(objects.as_store()).open().await.expect("opens")
 }
 
 fn counts(gets: u64, creates: u64, updates: u64) -> Counts {

@@ -1,6 +1,5 @@
 //! Hand-over inside a process: those who want a lock by the handles of one store.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -29,11 +28,7 @@ impl World {
 
     /// On this thread, where time passes only when it is told to.
     async fn process(&self) -> Store {
-        let builder = Store::from_object_store(self.objects.as_store())
-            .check_preconditions(false)
-            .clock(Arc::new(self.clock.clone()))
-            .runtime(Runtime::Current);
-        builder.open().await.expect("opens")
+        self.clock.process(self.objects.as_store()).open().await.expect("opens")
     }
 
     fn writes(&self) -> u64 {

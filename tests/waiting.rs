@@ -1,9 +1,8 @@
 //! How those wait who want a lock that others get again and again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use leaselock::{Lock, LockGuard, Polling, Runtime, Store};
+use leaselock::{Lock, LockGuard, Polling, Store};
 use leaselock_test_support::clock::{ManualClock, breathe};
 use leaselock_test_support::counting::{CountingStore, FailKind};
 use tokio::task::JoinHandle;
@@ -25,11 +24,7 @@ impl World {
     }
 
     async fn process(&self) -> Store {
-        let builder = Store::from_object_store(self.objects.as_store())
-            .check_preconditions(false)
-            .clock(Arc::new(self.clock.clone()))
-            .runtime(Runtime::Current);
-        builder.open().await.expect("opens")
+        self.clock.process(self.objects.as_store()).open().await.expect("opens")
     }
 
     async fn lock(&self) -> Lock {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::{Contender, shut_down};
+use super::Contender;
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::guard::{Keeping, LockGuard, WeakKeeping};
@@ -41,7 +41,7 @@ impl Contender {
             None => self.keep(hold, own, record, version),
         };
         // A shutdown that began meanwhile may have missed this guard, which gives itself back.
-        if *self.client().closing().borrow() { Err(shut_down()) } else { Ok(guard) }
+        self.client().ensure_open().map(|()| guard)
     }
 
     /// Held under a lease of its own, which a keeper renews.

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use tokio::sync::watch;
 
 use super::view::View;
-use super::{Contended, Contender, Limit, Target, Written, shut_down};
+use super::{Contended, Contender, Limit, Target, Written};
 use crate::client::Client;
 use crate::clock::{Boot, Moment};
 use crate::error::{Error, ErrorKind, Result};
@@ -81,7 +81,7 @@ impl Member {
     /// # Errors
     /// The member has not answered, four times, or its record is not understood.
     pub(crate) async fn survey(&mut self) -> Result<Survey> {
-        self.not_after_shutdown()?;
+        self.contender.client().ensure_open()?;
         let this = &mut self.contender;
         let mut seen = match this.remembered() {
             Some(view) => view,
@@ -121,7 +121,7 @@ impl Member {
     /// # Errors
     /// The member does not answer; what may have landed is undone in the background.
     pub(crate) async fn vote(mut self, survey: Survey, proposed: FencingToken) -> Result<Entry> {
-        self.not_after_shutdown()?;
+        self.contender.client().ensure_open()?;
         if !self.may_follow(survey.floor, proposed) {
             return Ok(Entry::Refused(self.info(&survey.seen)));
         }
@@ -163,7 +163,7 @@ impl Member {
     /// # Errors
     /// As [`vote`](Self::vote).
     pub(crate) async fn join(mut self, token: FencingToken) -> Result<Entry> {
-        self.not_after_shutdown()?;
+        self.contender.client().ensure_open()?;
         let result = self.try_to_join(token).await;
         self.over(result)
     }
@@ -194,10 +194,6 @@ impl Member {
                 Err(next) => seen = next,
             }
         }
-    }
-
-    fn not_after_shutdown(&self) -> Result<()> {
-        if *self.contender.client().closing().borrow() { Err(shut_down()) } else { Ok(()) }
     }
 
     /// The guard, if the write has landed in time.

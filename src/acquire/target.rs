@@ -60,17 +60,21 @@ impl Target {
     /// The same, which may take to the queue if these options allow for it: what is held under a session
     /// is not renewed by itself, and the queue has no room for what is said of one holder.
     pub(crate) fn queueing(&self, options: &LockOptions) -> Self {
-        let plain = self.kind == Kind::Lock && matches!(self.under, Under::Itself);
         let special = options.manual
             || options.renew_every.is_some()
             || options.payload.is_some()
             || options.note.is_some();
-        Self { may_queue: plain && !special && !options.no_queue, ..self.clone() }
+        Self { may_queue: self.is_plain_lock() && !special && !options.no_queue, ..self.clone() }
     }
 
     /// The same, for others in this process too.
-    pub(crate) fn sharing(&self, sharing: Sharing) -> Self {
-        Self { sharing: Some(sharing), ..self.clone() }
+    pub(crate) fn sharing(self, sharing: Sharing) -> Self {
+        Self { sharing: Some(sharing), ..self }
+    }
+
+    /// Whether it is a lock that is wanted alone, under a lease of its own and without a ticket.
+    pub(crate) fn is_plain_lock(&self) -> bool {
+        self.kind == Kind::Lock && matches!(self.under, Under::Itself)
     }
 
     /// The options, if they go together with each other and with the session.

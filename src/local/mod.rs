@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use object_store::path::Path;
 
-use crate::acquire::{Contended, Limit, Sharing, Target, Under, contend_for, shut_down};
+use crate::acquire::{Contended, Limit, Sharing, Target, contend_for, shut_down};
 use crate::client::Client;
 use crate::error::Result;
+use crate::guard::LockGuard;
 use crate::name;
 use crate::options::LockOptions;
-use crate::record::Kind;
 use crate::telemetry;
 
 mod bench;
@@ -80,16 +80,12 @@ impl Place {
 /// Whether whoever wants this can share a lease. Not what is written with an acquisition or after it for
 /// one holder alone, and no limit of its own.
 fn is_shareable(target: &Target, options: &LockOptions) -> bool {
-    let alone = target.kind == Kind::Lock
-        && matches!(target.under, Under::Itself)
-        && !target.want.queue
-        && !options.no_local_handover;
     let special = options.manual
         || options.payload.is_some()
         || options.min_hold.is_some()
         || options.max_hold.is_some()
         || options.progress_within.is_some();
-    alone && !special
+    target.is_plain_lock() && !special && !options.no_local_handover
 }
 
 /// Contends for a lock, behind others in this process that want it.
@@ -101,9 +97,8 @@ pub(crate) async fn contend(
     options: &LockOptions,
     limit: Limit,
 ) -> Result<Contended> {
-    let target = &target.queueing(options);
     if !is_shareable(target, options) {
-        return contend_for(target, options, limit).await;
+        return contend_for(&target.queueing(options), options, limit).await;
     }
     let client = &target.client;
     let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
@@ -119,7 +114,7 @@ pub(crate) async fn contend(
                     telemetry::attempt();
                     telemetry::handed_over();
                     telemetry::acquired(client.store.clock().now().since(began));
-                    return unless_closing(client, Contended::Acquired(guard));
+                    return acquired(client, guard);
                 }
                 Some(Called::Leads(lead)) => Ok(lead),
                 Some(Called::Alone) => Err(limit),
@@ -130,13 +125,11 @@ pub(crate) async fn contend(
     };
     let lead = match lead {
         Ok(lead) => lead,
-        Err(limit) => return contend_for(target, options, limit).await,
+        Err(limit) => return contend_for(&target.queueing(options), options, limit).await,
     };
     let sharing = Sharing { reserve: lead.to_reserve(), not_before: lead.not_before() };
-    match contend_for(&target.sharing(sharing), options, limit).await {
-        Ok(Contended::Acquired(lease)) => {
-            unless_closing(client, Contended::Acquired(lead.seat(lease)))
-        }
+    match contend_for(&target.queueing(options).sharing(sharing), options, limit).await {
+        Ok(Contended::Acquired(lease)) => acquired(client, lead.seat(lease)),
         Ok(other) => Ok(other),
         Err(error) => {
             lead.scatter();
@@ -146,8 +139,8 @@ pub(crate) async fn contend(
 }
 
 /// A shutdown that began meanwhile may have missed the guard, which then gives itself back.
-fn unless_closing(client: &Client, contended: Contended) -> Result<Contended> {
-    if *client.closing().borrow() { Err(shut_down()) } else { Ok(contended) }
+fn acquired(client: &Client, guard: LockGuard) -> Result<Contended> {
+    client.ensure_open().map(|()| Contended::Acquired(guard))
 }
 
 impl Local {
@@ -198,6 +191,7 @@ impl Local {
 mod tests {
     use super::*;
     use crate::handle::Store;
+    use crate::record::Kind;
     use crate::runtime::Runtime;
 
     #[tokio::test]

@@ -205,10 +205,7 @@ impl Contest {
     }
 
     fn again_at(&self, resume: Boot) -> Next {
-        Next::AgainAt(match self.limit {
-            Limit::Until(limit) => resume.min(limit),
-            Limit::Once | Limit::Forever => resume,
-        })
+        Next::AgainAt(self.limit.cut(resume))
     }
 
     /// Undoes what a round has entered; waits for it no longer than a request should take.
