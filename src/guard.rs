@@ -63,7 +63,7 @@ impl Keeping {
     /// it the sender of the answer.
     pub(crate) fn order(&self, command: Command) {
         match self {
-            Self::Keeper(kept) => kept.order(command),
+            Self::Keeper(kept) => kept.order(command, false),
             Self::Session(tenant) => tenant.order(command),
             Self::Seat(seat) => seat.order(command, false),
             Self::Joint(task) => drop(task.send(command)),
@@ -73,7 +73,7 @@ impl Keeping {
     /// As [`order`](Self::order), for a caller that waits: what can be done at once is done here.
     fn order_here(&self, command: Command) {
         match self {
-            Self::Keeper(kept) => kept.order_here(command),
+            Self::Keeper(kept) => kept.order(command, true),
             Self::Seat(seat) => seat.order(command, true),
             _ => self.order(command),
         }

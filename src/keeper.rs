@@ -177,14 +177,14 @@ impl Kept {
         self.reserved
     }
 
-    /// Does what a guard asks for, as far as it gets without waiting on the caller's thread.
-    pub(crate) fn order_here(self: &Arc<Self>, command: Command) {
-        self.client.start_here(Arc::clone(self).obey(command).instrument(self.span()));
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
     }
 
-    /// The same, from where nothing may be done but to start it.
-    pub(crate) fn order(self: &Arc<Self>, command: Command) {
-        self.client.spawn(Arc::clone(self).obey(command).instrument(self.span()));
+    /// Does what a guard asks for; with `here`, as far as it gets without waiting on this thread.
+    pub(crate) fn order(self: &Arc<Self>, command: Command, here: bool) {
+        let work = Arc::clone(self).obey(command).instrument(self.span());
+        if here { self.client.start_here(work) } else { self.client.spawn(work) }
     }
 
     fn span(&self) -> tracing::Span {

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::waiting::Waiting;
-use super::{Lead, Lease, Place, Seat};
+use super::{Lead, Place, Seat};
 use crate::client::Client;
 use crate::clock::Boot;
 use crate::error::Result;
 use crate::guard::LockGuard;
 use crate::hold::{LeasePhase, LossReason};
 use crate::holder::HolderId;
-use crate::keeper::{After, Command, Release, Reserved, Reserving};
+use crate::keeper::{After, Command, Kept, Release, Reserved, Reserving};
 use crate::protocol::handover::{Next, Turn};
 use crate::token::FencingToken;
 
@@ -37,7 +37,7 @@ pub(super) struct Bench {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Waiter>,
-    /// How many have waited, and how many leases there were.
+    /// How many have waited.
     numbers: u64,
     has: Has,
     /// How many tokens a lease needs, going by the last.
@@ -61,7 +61,7 @@ enum Has {
 struct Leased {
     /// Whoever holds does so by this guard, which nobody sees.
     _guard: LockGuard,
-    lease: Lease,
+    lease: Arc<Kept>,
     turn: Turn,
     /// Whether somebody will tell when it is lost.
     watched: bool,
@@ -132,7 +132,7 @@ impl Bench {
         let unwatched = match &mut state.has {
             Has::Lease(leased) if !leased.watched => {
                 leased.watched = true;
-                Some(leased.lease.clone())
+                Some(Arc::clone(&leased.lease))
             }
             _ => None,
         };
@@ -143,7 +143,7 @@ impl Bench {
         Some(Entered::Waits(Waiting { bench: Arc::clone(self), number, call }))
     }
 
-    fn watch(self: &Arc<Self>, client: &Arc<Client>, lease: Lease) {
+    fn watch(self: &Arc<Self>, client: &Arc<Client>, lease: Arc<Kept>) {
         let watching = Watching { client: Arc::clone(client), bench: Arc::clone(self), lease };
         client.spawn_apart(watch(watching));
     }
@@ -169,29 +169,33 @@ impl Bench {
         client: &Arc<Client>,
         guard: LockGuard,
     ) -> LockGuard {
-        let Some(kept) = guard.kept().map(Arc::clone) else {
+        let Some(lease) = guard.kept().map(Arc::clone) else {
             self.pass_on(client, None);
             return guard;
         };
-        let hold = Arc::clone(guard.hold());
+        let (id, token) = (guard.id(), guard.token());
         let now = client.store.clock().now().boot;
-        let reserved = kept.reserved();
-        let turn = Turn::new(hold.token, reserved.up_to, reserved.contested, now);
+        let reserved = lease.reserved();
+        let turn = Turn::new(token, reserved.up_to, reserved.contested, now);
         let mut state = self.state();
-        state.numbers += 1;
-        let lease = Lease { number: state.numbers, hold: Arc::clone(&hold), kept };
         let watched = !state.queue.is_empty();
-        state.has = Has::Lease(Leased { _guard: guard, lease: lease.clone(), turn, watched });
+        let of_all = Arc::clone(&lease);
+        state.has = Has::Lease(Leased { _guard: guard, lease: of_all, turn, watched });
         drop(state);
         if watched {
-            self.watch(client, lease.clone());
+            self.watch(client, Arc::clone(&lease));
         }
-        Seat::guard(client, self, lease, hold.id, hold.token)
+        Seat::guard(client, self, lease, id, token)
     }
 
     /// The present holder of a lease does not need it any more, or it cannot have it any longer, or
     /// tokens were reserved: on to the next.
-    pub(super) fn go_on(self: &Arc<Self>, client: &Arc<Client>, lease: &Lease, mut answer: Answer) {
+    pub(super) fn go_on(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        lease: &Arc<Kept>,
+        mut answer: Answer,
+    ) {
         let now = client.store.clock().now().boot;
         loop {
             let step = self.next(lease, now, answer.busy);
@@ -201,7 +205,7 @@ impl Bench {
             match step {
                 Step::HandOver(waiter, token) => {
                     let id = HolderId::from_random(client.store.rng().bits());
-                    let guard = Seat::guard(client, self, lease.clone(), id, token);
+                    let guard = Seat::guard(client, self, Arc::clone(lease), id, token);
                     match waiter.call.send(Called::Holds(guard)) {
                         // It has gone in this moment: its token is nobody's.
                         Err(Called::Holds(guard)) => Seat::vacate(guard),
@@ -209,7 +213,8 @@ impl Bench {
                     }
                 }
                 Step::Reserve(more) => {
-                    let (client, bench, of) = (Arc::clone(client), Arc::clone(self), lease.clone());
+                    let (client, bench) = (Arc::clone(client), Arc::clone(self));
+                    let of = Arc::clone(lease);
                     let done = Reserving::new(move |reserved| {
                         bench.has_reserved(&client, &of, reserved);
                     });
@@ -220,7 +225,7 @@ impl Bench {
                     return leased.give_back(lead, answer);
                 }
                 Step::Over(leased) => {
-                    let reason = lease.hold.loss().unwrap_or(LossReason::Expired);
+                    let reason = lease.hold().loss().unwrap_or(LossReason::Expired);
                     answer.say(Release::AlreadyLost(reason));
                     if leased.is_some() {
                         self.pass_on(client, None);
@@ -231,14 +236,11 @@ impl Bench {
         }
     }
 
-    fn next(&self, lease: &Lease, now: Boot, busy: bool) -> Step {
+    fn next(&self, lease: &Arc<Kept>, now: Boot, busy: bool) -> Step {
         let mut state = self.state();
         let State { queue, has, needed, .. } = &mut *state;
-        let turn = match has {
-            Has::Lease(leased) if leased.lease.number == lease.number => &mut leased.turn,
-            _ => return Step::Over(None),
-        };
-        if !lease.hold.is_held() {
+        let Some(Leased { turn, .. }) = has.leased(lease) else { return Step::Over(None) };
+        if !lease.hold().is_held() {
             return Step::Over(has.take());
         }
         *needed = turn.to_reserve();
@@ -266,15 +268,11 @@ impl Bench {
     fn has_reserved(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        lease: &Lease,
+        lease: &Arc<Kept>,
         reserved: Option<Reserved>,
     ) {
         let mut state = self.state();
-        let of_lease = match &mut state.has {
-            Has::Lease(leased) if leased.lease.number == lease.number => Some(leased),
-            _ => None,
-        };
-        let given_up = match (of_lease, reserved) {
+        let given_up = match (state.has.leased(lease), reserved) {
             (Some(leased), Some(reserved)) => {
                 leased.turn.has_reserved(reserved.up_to, reserved.contested);
                 None
@@ -333,6 +331,14 @@ impl Bench {
 }
 
 impl Has {
+    /// What there is of this lease, if it is the one.
+    fn leased(&mut self, lease: &Arc<Kept>) -> Option<&mut Leased> {
+        match self {
+            Self::Lease(leased) if Arc::ptr_eq(&leased.lease, lease) => Some(leased),
+            _ => None,
+        }
+    }
+
     /// The lease, which is nobody's here from now on, but not anybody's yet.
     fn take(&mut self) -> Option<Leased> {
         match std::mem::replace(self, Self::Lead) {
@@ -348,7 +354,7 @@ impl Has {
 impl Leased {
     /// At the store. Whoever leads next does so when that is done.
     fn give_back(self, lead: Lead, mut answer: Answer) {
-        if let Err(reason) = self.lease.hold.begin_release() {
+        if let Err(reason) = self.lease.hold().begin_release() {
             return answer.say(Release::AlreadyLost(reason));
         }
         let release = Command::Release { done: answer.to.take(), after: Some(After::new(lead)) };
@@ -367,7 +373,7 @@ impl Answer {
 
 /// Waits until a lease is lost and goes on then: its holder may never hear of it.
 async fn watch(watching: Watching) {
-    let ended = watching.lease.hold.wait_for(|phase| match phase {
+    let ended = watching.lease.hold().wait_for(|phase| match phase {
         LeasePhase::Lost(_) | LeasePhase::Released => Some(()),
         LeasePhase::Held | LeasePhase::AtRisk => None,
     });
@@ -379,12 +385,12 @@ async fn watch(watching: Watching) {
 struct Watching {
     client: Arc<Client>,
     bench: Arc<Bench>,
-    lease: Lease,
+    lease: Arc<Kept>,
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.lease.hold.end(LossReason::KeeperStopped);
+        self.lease.hold().end(LossReason::KeeperStopped);
         self.bench.go_on(&self.client, &self.lease, Answer::default());
     }
 }

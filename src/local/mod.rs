@@ -28,7 +28,6 @@ mod waiting;
 
 use bench::{Bench, Called, Entered};
 use lead::Lead;
-use seat::Lease;
 pub(crate) use seat::Seat;
 
 /// All benches of one store.

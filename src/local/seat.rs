@@ -16,27 +16,12 @@ use crate::keeper::{After, Command, Kept, Release};
 use crate::record::Kind;
 use crate::token::FencingToken;
 
-/// A lease that several hold by, one after the other.
-#[derive(Clone, Debug)]
-pub(super) struct Lease {
-    /// Which of its bench.
-    pub(super) number: u64,
-    pub(super) hold: Arc<Hold>,
-    pub(super) kept: Arc<Kept>,
-}
-
-impl Lease {
-    /// Asks for something to be written; with `here`, as far as that goes at once on this thread.
-    pub(super) fn order(&self, command: Command, here: bool) {
-        if here { self.kept.order_here(command) } else { self.kept.order(command) }
-    }
-}
-
 /// What a guard has of a lease that is handed on, until it leaves it.
 pub(crate) struct Seat {
     client: Arc<Client>,
     bench: Arc<Bench>,
-    lease: Lease,
+    /// The lease, which several hold by, one after the other.
+    lease: Arc<Kept>,
     /// Lives on in what was asked for and is not done yet.
     asked: Arc<()>,
     left: AtomicBool,
@@ -49,11 +34,11 @@ impl Seat {
     pub(super) fn guard(
         client: &Arc<Client>,
         bench: &Arc<Bench>,
-        lease: Lease,
+        lease: Arc<Kept>,
         id: HolderId,
         token: FencingToken,
     ) -> LockGuard {
-        let hold = Arc::new(Hold::handed_on(&lease.hold, id, token));
+        let hold = Arc::new(Hold::handed_on(lease.hold(), id, token));
         tracing::debug!(lock = %hold.name, %token, holder = %id, "holds by a lease of this process");
         let seat = Arc::new_cyclic(|seat| {
             let weak = WeakKeeping::Seat(seat.clone());

@@ -481,8 +481,8 @@ pub(crate) const ALL: &[Sabotage] = &[
         "a lease is handed on inside a process although it was lost",
         &[edit(
             "src/local/bench.rs",
-            "        if !lease.hold.is_held() {",
-            "        if false && !lease.hold.is_held() {",
+            "        if !lease.hold().is_held() {",
+            "        if false && !lease.hold().is_held() {",
         )],
     ),
     library(
