@@ -82,10 +82,8 @@ mod tests {
 
     use super::*;
     use crate::holder::{Nonce, Owner};
-    use crate::protocol::lock::{Acquire, AcquireDecision, HolderDecision, Own, acquire, release};
-    use crate::protocol::queue::Want;
-    use crate::record::Kind;
-    use crate::time::{Moment, Wall};
+    use crate::record::Lease;
+    use crate::time::Wall;
     use crate::token::FencingToken;
 
     /// The history of a lock that was held for these times, by whoever.
@@ -93,32 +91,12 @@ mod tests {
         let mut record = Record::free(FencingToken::ZERO, Nonce::from_random(0));
         let mut wall = Wall::from_micros(0);
         for (number, ms) in (1..).zip(times) {
-            let evidence = crate::protocol::expiry::Evidence {
-                now: Moment { boot: Boot::default(), wall },
-                observations: &Default::default(),
-                store: None,
-                max_skew: None,
-                sessions: &crate::protocol::expiry::Sessions::NONE,
-            };
             let id = HolderId::from_random(number);
-            let intent = Acquire {
-                kind: Kind::Lock,
-                want: Want::ALONE,
-                id,
-                ttl: Duration::from_secs(30),
-                owner: Owner::default(),
-                payload: None,
-                nonce: Nonce::from_random(number),
-                above: FencingToken::ZERO,
-                reserve: 0,
-            };
-            let decision = acquire(Some(&record), &evidence, &intent);
-            let AcquireDecision::Write { record: held, .. } = decision else { panic!("is free") };
+            let ttl = Duration::from_secs(30);
+            let lease = Lease::acquired(id, record.token, ttl, wall, Owner::default());
+            record.holders.push(lease);
             wall = wall.plus(Duration::from_millis(*ms));
-            let own = Own { id, renewals: 0, unresolved: false };
-            let decision = release(&held, own, None, Nonce::from_random(number), wall);
-            let HolderDecision::Write(freed) = decision else { panic!("is held") };
-            record = *freed;
+            record.retire_holder(id, Ended::Released, wall);
         }
         record.history
     }
