@@ -17,9 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
 use crate::holder::HolderId;
 use crate::info::LockInfo;
+use crate::keeper::until_renewal;
 use crate::name;
 use crate::options::{LockOptions, Terms};
-use crate::polling::Polls;
+use crate::polling::{Look, Polls};
 use crate::protocol::expiry::{Evidence, Rule, StoreTime, contender_wait, remaining};
 use crate::protocol::lock::{Acquire, AcquireDecision, acquire};
 use crate::protocol::queue::Want;
@@ -135,6 +136,8 @@ pub(crate) struct Contender {
     terms: Terms,
     limit: Limit,
     id: HolderId,
+    /// After how long its lease will be renewed first, as its entry tells others.
+    renews_in: Option<Duration>,
     /// Before the first write was sent under this id, if one may have landed.
     first_sent: Option<Moment>,
     /// What a write of this id was conditioned on whose outcome is not known.
@@ -176,6 +179,7 @@ impl Contender {
     ) -> Self {
         let rng = target.client.store.rng();
         let id = HolderId::from_random(rng.bits());
+        let renews_in = terms.renew_every.map(|every| until_renewal(every, &**rng));
         let outage = Outage::new(Arc::clone(rng));
         Self {
             target,
@@ -183,6 +187,7 @@ impl Contender {
             terms,
             limit,
             id,
+            renews_in,
             first_sent: None,
             doubt: None,
             queued: false,
@@ -375,6 +380,7 @@ impl Contender {
             nonce: self.store().nonce(),
             above,
             reserve: self.target.sharing.map_or(0, |sharing| sharing.reserve),
+            renews_in: self.renews_in,
         };
         (decide(view.found.as_deref(), &evidence, &intent), now)
     }
@@ -549,25 +555,32 @@ impl Contender {
         end: Boot,
         polls: &mut Polls,
     ) -> Result<Result<View, View>> {
-        let now = self.clock().now().boot;
-        if self.limit.is_over(now) {
+        let now = self.clock().now();
+        if self.limit.is_over(now.boot) {
             return Ok(Err(view));
         }
         if let Some((expected, since)) = self.expected(&view) {
-            polls.expect(expected, since);
+            polls.expect(expected, since, now);
             if self.is_overtaken(expected.holder) {
                 self.join_the_queue();
                 return Ok(Ok(view));
             }
         }
-        let wake = self.limit.cut(polls.next(now));
+        let (next, at) = polls.next(now.boot);
+        let wake = self.limit.cut(next);
         if end <= wake {
             // The lease ends before the next look would come: take over then, without another.
             self.unless_given_up(self.clock().sleep_until(end)).await?;
             return Ok(Ok(view));
         }
         self.unless_given_up(self.clock().sleep_until(wake)).await?;
-        polls.look(self.clock().now().boot);
+        // The last look is at the lock.
+        let at = if wake < next { Look::Lock } else { at };
+        polls.look(self.clock().now().boot, at);
+        if let Look::Session(session) = at {
+            self.ask(session, &view).await?;
+            return Ok(Ok(view));
+        }
         self.look_again(view).await.map(Ok)
     }
 

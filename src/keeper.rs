@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 use tracing::Instrument;
@@ -23,8 +22,8 @@ use crate::wait::{Backoff, RETRYING};
 mod entry;
 mod rounds;
 
-pub(crate) use entry::Entry;
 use entry::{End, Last};
+pub(crate) use entry::{Entry, until_renewal};
 pub(crate) use rounds::Rounds;
 
 /// How a release ended.
@@ -123,8 +122,6 @@ impl fmt::Debug for Reserving {
 pub(crate) struct Kept {
     client: Arc<Client>,
     hold: Arc<Hold>,
-    /// Between a renewal's answer and the next renewal, before jitter; `None` when the user renews.
-    renew_every: Option<Duration>,
     /// By the write that acquired it.
     reserved: Reserved,
     /// Its place in the rounds.
@@ -149,25 +146,20 @@ impl Kept {
     pub(crate) fn begin(
         client: &Arc<Client>,
         entry: Entry,
-        renew_every: Option<Duration>,
         register: impl FnOnce(&Weak<Self>) -> Registration,
     ) -> Arc<Self> {
         let hold = Arc::clone(&entry.hold);
         let reserved = Reserved::by(&entry.record);
         let backoff = Backoff::new(RETRYING, Arc::clone(client.store.rng()));
+        let renew_at = next_renewal(&entry);
         let kept = Arc::new_cyclic(|kept| Self {
             client: Arc::clone(client),
             hold,
-            renew_every,
             reserved,
             number: client.rounds.number(),
-            work: Mutex::new(Work { entry, renew_at: None, backoff }),
+            work: Mutex::new(Work { entry, renew_at, backoff }),
             _registration: register(kept),
         });
-        let renew_at = kept.next_renewal();
-        if let Ok(mut work) = kept.work.try_lock() {
-            work.renew_at = renew_at;
-        }
         kept.plan(renew_at);
         kept
     }
@@ -195,7 +187,7 @@ impl Kept {
         let mut work = self.work.lock().await;
         match work.entry.obey(command).await {
             Obeyed::Renewed => {
-                work.renew_at = self.next_renewal();
+                work.renew_at = next_renewal(&work.entry);
                 self.plan(work.renew_at);
             }
             Obeyed::Stands => {}
@@ -216,20 +208,12 @@ impl Kept {
             work.renew_at = match work.entry.renew(Renewal::default()).await {
                 Ok(()) => {
                     work.backoff.reset();
-                    self.next_renewal()
+                    next_renewal(&work.entry)
                 }
                 Err(_) => Some(self.client.store.clock().now().boot.plus(work.backoff.next())),
             };
         }
         self.plan(work.renew_at);
-    }
-
-    /// When the next renewal is due: the interval after the last was sent, give or take a tenth, so
-    /// that the keepers of many locks do not march in step.
-    fn next_renewal(&self) -> Option<Boot> {
-        let every = self.renew_every?;
-        let jitter = self.client.store.rng().up_to(every / 5);
-        Some(self.hold.renewed_at().plus(every / 10 * 9).plus(jitter))
     }
 
     /// Has the rounds come by when the next renewal is due.
@@ -250,6 +234,11 @@ impl Drop for Kept {
         // A lease must not seem to be kept when nobody does.
         self.hold.end(LossReason::KeeperStopped);
     }
+}
+
+/// When the next renewal is due, as the record tells others.
+fn next_renewal(entry: &Entry) -> Option<Boot> {
+    entry.renews_in.map(|by| entry.hold.renewed_at().plus(by))
 }
 
 /// What has come of a command.

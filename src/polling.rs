@@ -3,10 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Boot;
+use crate::clock::{Boot, Moment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::HolderId;
 use crate::rng::Randomness;
+
+mod rhythm;
+
+pub(crate) use rhythm::Beat;
+use rhythm::Rhythm;
 
 /// How often a waiter looks whether a lock has become free: each look is one conditional read.
 ///
@@ -122,6 +127,17 @@ pub(crate) struct Expected {
     pub(crate) ahead: u32,
     /// How many others have had it lately and may want it again.
     pub(crate) rivals: u32,
+    /// Its last renewal.
+    pub(crate) beat: Option<Beat>,
+    /// Under which session it is held: then that is what is renewed, and has to be looked at apart.
+    pub(crate) session: Option<HolderId>,
+}
+
+/// What to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Lock,
+    Session(HolderId),
 }
 
 /// For how long a lock is held.
@@ -145,6 +161,8 @@ pub(crate) struct Polls {
     free_at: Option<Boot>,
     /// The first pause then.
     about_then: Duration,
+    rhythm: Rhythm,
+    session: Option<HolderId>,
 }
 
 impl Polls {
@@ -157,11 +175,17 @@ impl Polls {
             holder: None,
             free_at: None,
             about_then: polling.shortest,
+            rhythm: Rhythm::default(),
+            session: None,
         }
     }
 
     /// Takes note of who holds the lock, seen to do so since `since`.
-    pub(crate) fn expect(&mut self, expected: Expected, since: Boot) {
+    pub(crate) fn expect(&mut self, expected: Expected, since: Boot, now: Moment) {
+        self.session = expected.session;
+        if let Some(beat) = expected.beat {
+            self.rhythm.note(beat, now);
+        }
         if self.holder.replace(expected.holder) == Some(expected.holder) {
             return;
         }
@@ -184,21 +208,39 @@ impl Polls {
         }
     }
 
-    /// When to look next.
-    pub(crate) fn next(&mut self, now: Boot) -> Boot {
+    /// When to look next, and at what.
+    pub(crate) fn next(&mut self, now: Boot) -> (Boot, Look) {
+        let wake = self.next_of_lock(now);
+        let Some(renewal) = self.rhythm.next(now) else { return (wake, Look::Lock) };
+        let renewal = self.purse.as_ref().map_or(renewal, |purse| renewal.max(purse.payable(0)));
+        // One look does for both, where that is of the same record.
+        let skips = self.session.is_none() && self.bound >= self.polling.longest;
+        let latest = if skips { now.plus(self.polling.longest) } else { wake };
+        if renewal > latest {
+            return (wake, Look::Lock);
+        }
+        (renewal, self.session.map_or(Look::Lock, Look::Session))
+    }
+
+    fn next_of_lock(&mut self, now: Boot) -> Boot {
         if self.free_at.take_if(|at| *at <= now).is_some() {
             self.bound = self.about_then;
         }
         let pause = self.bound / 4 * 3 + self.rng.up_to(self.bound / 4);
         let wake = now.plus(pause);
         let wake = self.free_at.map_or(wake, |at| wake.min(at));
-        self.purse.as_ref().map_or(wake, |purse| wake.max(purse.payable()))
+        self.purse.as_ref().map_or(wake, |purse| wake.max(purse.payable(purse.spared)))
     }
 
     /// It is looked now. Only looks are counted: who has something else to do first, and waits for the
     /// end of a session say, has not looked.
-    pub(crate) fn look(&mut self, now: Boot) {
-        self.bound = (self.bound * 2).min(self.polling.longest);
+    pub(crate) fn look(&mut self, now: Boot, at: Look) {
+        if at == Look::Lock {
+            self.bound = (self.bound * 2).min(self.polling.longest);
+        }
+        if self.session.is_none() || at != Look::Lock {
+            self.rhythm.look(now);
+        }
         if let Some(purse) = &mut self.purse {
             purse.spend(now);
         }
@@ -211,6 +253,8 @@ impl Polls {
 struct Purse {
     every: Duration,
     at_once: u32,
+    /// How many of those are only for renewals, which are seen in time or in vain.
+    spared: u32,
     /// By when all that was spent would have been earned.
     earned: Option<Boot>,
 }
@@ -218,13 +262,14 @@ struct Purse {
 impl Purse {
     fn of(first_minute: u32) -> Self {
         let at_once = first_minute / 2;
-        Self { every: MINUTE / (first_minute - at_once), at_once, earned: None }
+        let every = MINUTE / (first_minute - at_once);
+        Self { every, at_once, spared: at_once / 4, earned: None }
     }
 
-    /// From when on the next read can be paid for: when the last but one of those that can be spent at once
-    /// has been earned again.
-    fn payable(&self) -> Boot {
-        let in_debt = self.every * (self.at_once - 1);
+    /// From when on the next read can be paid for, with so many left: when the last but one of those that can
+    /// be spent at once has been earned again.
+    fn payable(&self, left: u32) -> Boot {
+        let in_debt = self.every * (self.at_once - 1 - left);
         let earned = self.earned.unwrap_or_default();
         Boot::new(earned.since_origin().saturating_sub(in_debt))
     }
@@ -241,6 +286,10 @@ mod tests {
     use crate::rng::SeededRandomness;
 
     const START: Boot = Boot::new(Duration::from_secs(1000));
+
+    fn at(boot: Boot) -> Moment {
+        Moment { boot, ..Moment::default() }
+    }
 
     fn ms(count: u64) -> Duration {
         Duration::from_millis(count)
@@ -262,7 +311,8 @@ mod tests {
 
     fn held(number: u128, hold: Option<Duration>, ahead: u32, rivals: u32) -> Expected {
         let usual = hold.map(|hold| Usual { hold, regular: false });
-        Expected { holder: HolderId::from_random(number), usual, ahead, rivals }
+        let holder = HolderId::from_random(number);
+        Expected { holder, usual, ahead, rivals, beat: None, session: None }
     }
 
     /// The looks within the time.
@@ -270,10 +320,10 @@ mod tests {
         let mut now = START;
         let mut looks = Vec::new();
         loop {
-            let next = polls.next(now);
+            let (next, _) = polls.next(now);
             assert!(next > now, "a wait for nothing is a storm");
             now = next;
-            polls.look(now);
+            polls.look(now, Look::Lock);
             if now.since(START) > within {
                 return looks;
             }
@@ -301,16 +351,16 @@ mod tests {
             let (mut now, mut within) = (START, [0; 3]);
             for holder in 0.. {
                 // Somebody else has it at every look.
-                polls.expect(held(holder, Some(ms(3)), 0, 7), now);
-                now = polls.next(now);
-                polls.look(now);
+                polls.expect(held(holder, Some(ms(3)), 0, 7), now, at(now));
+                now = polls.next(now).0;
+                polls.look(now, Look::Lock);
                 let minute = now.since(START).as_secs() / 60;
                 match within.get_mut(minute as usize) {
                     Some(count) => *count += 1,
                     None => break,
                 }
             }
-            assert!((28..=30).contains(&within[0]), "{within:?}");
+            assert!((26..=30).contains(&within[0]), "{within:?}");
             assert!(within[1..].iter().all(|count| (13..=16).contains(count)), "{within:?}");
         }
     }
@@ -318,15 +368,15 @@ mod tests {
     #[test]
     fn a_look_comes_when_the_lock_should_be_free_and_others_soon_after() {
         let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
-        polls.expect(held(1, Some(ms(1000)), 0, 1), START);
+        polls.expect(held(1, Some(ms(1000)), 0, 1), START, at(START));
         let seen = looks(&mut polls, ms(1400));
         assert_eq!(seen, [100, 300, 700, 1000, 1125, 1375].map(ms));
         // The next holder has it for as long, but was seen late.
-        polls.expect(held(2, Some(ms(40)), 0, 1), Boot::new(Duration::from_millis(999_980)));
+        polls.expect(held(2, Some(ms(40)), 0, 1), Boot::new(ms(999_980)), at(START));
         assert_eq!(looks(&mut polls, ms(30)), [20, 25].map(ms));
         // It has it for as long as ever.
         let usual = Some(Usual { hold: ms(1000), regular: true });
-        polls.expect(Expected { usual, ..held(3, None, 0, 1) }, START);
+        polls.expect(Expected { usual, ..held(3, None, 0, 1) }, START, at(START));
         assert_eq!(looks(&mut polls, ms(1130)), [1000, 1125].map(ms));
     }
 
@@ -334,8 +384,8 @@ mod tests {
     fn the_more_want_it_the_rarer_each_looks() {
         let first = |ahead, rivals| {
             let mut polls = polls(Polling::new(), u128::MAX);
-            polls.expect(held(1, Some(ms(10)), ahead, rivals), START);
-            polls.next(START).since(START)
+            polls.expect(held(1, Some(ms(10)), ahead, rivals), START, at(START));
+            polls.next(START).0.since(START)
         };
         assert_eq!([first(0, 0), first(0, 1)], [ms(10), ms(10)]);
         assert_eq!([first(0, 4), first(3, 0)], [ms(10), ms(40)]);
@@ -345,13 +395,13 @@ mod tests {
     fn the_same_holder_starts_nothing_over() {
         let mut polls = polls(Polling::new(), u128::MAX);
         for look in [5, 10, 20, 40] {
-            polls.expect(held(1, None, 0, 0), START);
-            assert_eq!(polls.next(START), START.plus(ms(look)));
-            assert_eq!(polls.next(START), START.plus(ms(look)), "nobody has looked");
-            polls.look(START);
+            polls.expect(held(1, None, 0, 0), START, at(START));
+            assert_eq!(polls.next(START).0, START.plus(ms(look)));
+            assert_eq!(polls.next(START).0, START.plus(ms(look)), "nobody has looked");
+            polls.look(START, Look::Lock);
         }
-        polls.expect(held(2, None, 0, 0), START);
-        assert_eq!(polls.next(START), START.plus(ms(5)));
+        polls.expect(held(2, None, 0, 0), START, at(START));
+        assert_eq!(polls.next(START).0, START.plus(ms(5)));
     }
 
     #[test]

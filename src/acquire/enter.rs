@@ -55,11 +55,13 @@ impl Contender {
             hold: Arc::clone(&hold),
             request_timeout: self.terms.request_timeout,
             min_hold: self.terms.min_hold,
+            renew_every: self.terms.renew_every,
+            renews_in: self.renews_in,
             record,
             version,
             own,
         };
-        let kept = Kept::begin(client, entry, self.terms.renew_every, |kept| {
+        let kept = Kept::begin(client, entry, |kept| {
             // Where the lease is handed on, its first holder will be registered in its place, by the
             // same id: until then a shutdown must find it too.
             let weak = WeakKeeping::Keeper(kept.clone());

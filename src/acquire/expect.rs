@@ -4,8 +4,8 @@
 use super::{Contender, Under, View};
 use crate::clock::Boot;
 use crate::holder::HolderId;
-use crate::polling::{Expected, Usual};
-use crate::record::{Ended, Past, Record};
+use crate::polling::{Beat, Expected, Usual};
+use crate::record::{Ended, Lease, Past, Record};
 
 /// Of how many tenures the usual one is taken, and how many it takes to call them regular.
 const TENURES: usize = 8;
@@ -17,12 +17,24 @@ impl Contender {
         let record = view.found.as_deref()?;
         // Of several, whoever has had it longest.
         let holders = record.holders.iter();
-        let seen = holders.filter_map(|lease| Some((view.observations.since(lease)?, lease.id)));
-        let (since, holder) = seen.min()?;
+        let seen = holders.filter_map(|lease| Some((view.observations.since(lease)?, lease)));
+        let (since, lease) = seen.min_by_key(|(since, lease)| (*since, lease.id))?;
         let place = record.waiters.iter().position(|ticket| ticket.id == self.id);
         let ahead = place.and_then(|place| u32::try_from(place).ok()).unwrap_or(0);
         let usual = usual(&record.history);
-        Some((Expected { holder, usual, ahead, rivals: self.rivals(record) }, since))
+        let renewed = match lease.session {
+            None => Some((lease, view)),
+            Some(session) => self.sessions.get(&session).and_then(|seen| {
+                let view = seen.as_ref()?;
+                Some((view.found.as_deref()?.holders.first()?, view))
+            }),
+        };
+        // Who is not next need not know as soon that the holder has died.
+        let renewed = renewed.filter(|_| ahead == 0);
+        let beat = renewed.and_then(|(lease, view)| beat(lease, view));
+        let session = lease.session.filter(|_| beat.is_some());
+        let (holder, rivals) = (lease.id, self.rivals(record));
+        Some((Expected { holder, usual, ahead, rivals, beat, session }, since))
     }
 
     /// Whether somebody else has got the lock since this one wants it, so that it should take a ticket:
@@ -61,6 +73,11 @@ impl Contender {
         others.dedup();
         u32::try_from(others.len()).unwrap_or(u32::MAX)
     }
+}
+
+fn beat(lease: &Lease, view: &View) -> Option<Beat> {
+    let seen = view.observations.since(lease)?;
+    Some(Beat { of: lease.id, at: lease.renewed_at, next: lease.renews_at, seen })
 }
 
 /// The median of the last tenures that ended as they should; regular, if the middle half of them is close

@@ -18,6 +18,7 @@ use crate::memory::Memory;
 use crate::protocol::lock::{Gone, HolderDecision, Own, Renewal, downgrade, release, renew};
 use crate::protocol::once::{Finish, finish};
 use crate::record::{Lease, Payload, Record};
+use crate::rng::Randomness;
 use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
 
@@ -37,10 +38,20 @@ pub(crate) struct Entry {
     /// The longest that one request may take.
     pub(crate) request_timeout: Duration,
     pub(crate) min_hold: Option<Duration>,
+    /// Between two renewals, before jitter; `None` when nobody renews it by itself.
+    pub(crate) renew_every: Option<Duration>,
+    /// After how long the next renewal will come, as the record tells others.
+    pub(crate) renews_in: Option<Duration>,
     pub(crate) record: Record,
     pub(crate) version: Version,
     /// What it knows of itself in the record.
     pub(crate) own: Own,
+}
+
+/// How long after a renewal the next one comes: the interval give or take a tenth, so that the keepers of
+/// many locks do not march in step.
+pub(crate) fn until_renewal(every: Duration, rng: &dyn Randomness) -> Duration {
+    every / 10 * 9 + rng.up_to(every / 5)
 }
 
 /// The last write of an acquisition.
@@ -96,9 +107,12 @@ impl Entry {
     }
 
     async fn try_renew(&mut self, with: Renewal<'_>) -> Result<()> {
+        let next_in = self.renew_every.map(|every| until_renewal(every, &**self.store.rng()));
+        let with = Renewal { next_in, ..with };
         // The lease counts from the decision, as its record tells: not from when it was sent.
         let decided =
             self.rewrite(|found, own, nonce, now| renew(found, own, with, nonce, now)).await?;
+        self.renews_in = next_in;
         if self.hold.extend(decided) {
             return Ok(());
         }

@@ -38,6 +38,8 @@ pub struct Acquire {
     pub above: FencingToken,
     /// How many tokens to reserve beyond its own, for hand-overs inside the process.
     pub reserve: u64,
+    /// After how long it means to renew, if it does so by itself: for others to know.
+    pub renews_in: Option<Duration>,
 }
 
 /// What to do about it.
@@ -130,6 +132,8 @@ fn admit(record: &mut Record, now: Wall, intent: &Acquire) {
     let mut lease = Lease::acquired(intent.id, record.token, intent.ttl, now, owner);
     (lease.mode, lease.permits) = (intent.want.mode, intent.want.permits);
     lease.session = intent.want.session;
+    // What is held under a session is not renewed by itself.
+    lease.renews_at = intent.renews_in.filter(|_| lease.session.is_none()).map(|by| now.plus(by));
     record.holders.push(lease);
     record.token = record.token.plus(intent.reserve);
     if intent.payload.is_some() {
@@ -199,6 +203,8 @@ pub struct Renewal<'a> {
     pub payload: Option<&'a Payload>,
     /// Reserves so many tokens more, for hand-overs inside the process.
     pub reserve: u64,
+    /// After how long the next one is meant to come: for others to know.
+    pub next_in: Option<Duration>,
 }
 
 /// Decides on a renewal of a holder's own lease.
@@ -217,6 +223,7 @@ pub fn renew(
     };
     lease.renewals += 1;
     lease.renewed_at = now;
+    lease.renews_at = with.next_in.map(|by| now.plus(by));
     lease.expires_at = now.plus(lease.ttl);
     record.nonce = nonce;
     record.token = record.token.plus(with.reserve);
@@ -245,6 +252,7 @@ pub fn release(
             lease.ttl = rest.clamp(MIN_TTL, MAX_TTL);
             lease.renewals += 1;
             lease.renewed_at = now;
+            lease.renews_at = None;
             lease.expires_at = now.plus(lease.ttl);
             lease.released_at = Some(now);
             // From here on it is a matter of time, and no more of the session's.
@@ -373,6 +381,7 @@ mod tests {
             nonce: nonce(number),
             above: token(100),
             reserve: 0,
+            renews_in: None,
         }
     }
 
@@ -492,11 +501,12 @@ mod tests {
     }
 
     #[test]
-    fn renewing_can_set_the_payload() {
+    fn renewing_can_set_the_payload_and_tell_when_the_next_will_come() {
         let payload = Payload::from_json_str("{\"at\": 3}").unwrap();
-        let with = Renewal { payload: Some(&payload), reserve: 5 };
+        let with = Renewal { payload: Some(&payload), reserve: 5, next_in: Some(TTL / 3) };
         let renewed = written(renew(&held_by(1), own(1), with, nonce(8), now().wall));
         assert_eq!(renewed.payload, Some(payload));
+        assert_eq!(renewed.holders[0].renews_at, Some(now().wall.plus(TTL / 3)));
     }
 
     #[test]

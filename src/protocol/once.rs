@@ -105,6 +105,7 @@ mod tests {
             nonce: nonce(number),
             above: FencingToken::new(100).unwrap(),
             reserve: 0,
+            renews_in: None,
         };
         acquire(found, &evidence, &intent)
     }

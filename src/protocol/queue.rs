@@ -213,6 +213,7 @@ mod tests {
             nonce: NONCE,
             above: FencingToken::ZERO,
             reserve: 0,
+            renews_in: None,
         };
         acquire(Some(found), &evidence, &intent)
     }

@@ -72,6 +72,7 @@ mod tests {
             nonce: Nonce::from_random(number),
             above: token(above),
             reserve: 0,
+            renews_in: None,
         }
     }
 

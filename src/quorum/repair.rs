@@ -21,6 +21,7 @@ use super::round::{Field, Report, Round};
 use crate::clock::{Boot, Clock};
 use crate::hold::{Hold, LeasePhase, LossReason};
 use crate::joint::Joining;
+use crate::keeper::until_renewal;
 
 /// After so many pauses at most a member is tried again that could not be entered. Two renewals fit
 /// into a lease.
@@ -87,8 +88,8 @@ impl Repair {
     /// An interval of renewals from now, give or take a tenth.
     fn next(&self, clock: &Arc<dyn Clock>) -> Boot {
         let every = self.field.terms.renew_every.unwrap_or(self.field.terms.ttl / 3);
-        let jitter = self.field.members[0].0.store.rng().up_to(every / 5);
-        clock.now().boot.plus(every / 10 * 9).plus(jitter)
+        let rng = self.field.members[0].0.store.rng();
+        clock.now().boot.plus(until_renewal(every, &**rng))
     }
 
     fn look_around(&mut self) {

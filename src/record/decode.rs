@@ -124,6 +124,7 @@ fn lease((path, value): Entry, kind: Kind, highest: FencingToken) -> Result<Leas
     let renewals = fields.whole("renewals", 0..=u64::MAX - 1, "0 to 2^64 - 2")?;
     let acquired_at = fields.time("acquired_at")?;
     let renewed_at = fields.time("renewed_at")?;
+    let renews_at = fields.optional("renews_at", Fields::time)?;
     let expires_at = fields.time("expires_at")?;
     let released_at = fields.optional("released_at", Fields::time)?;
     let (owner, owner_unknown) = owner(&mut fields)?;
@@ -137,6 +138,7 @@ fn lease((path, value): Entry, kind: Kind, highest: FencingToken) -> Result<Leas
         renewals,
         acquired_at,
         renewed_at,
+        renews_at,
         expires_at,
         released_at,
         owner,

@@ -71,6 +71,7 @@ fn holder(lease: &Lease) -> HolderEntry<'_> {
         renewals: lease.renewals,
         acquired_at: Rfc3339::of(lease.acquired_at),
         renewed_at: Rfc3339::of(lease.renewed_at),
+        renews_at: lease.renews_at.map(Rfc3339::of),
         expires_at: Rfc3339::of(lease.expires_at),
         released_at: lease.released_at.map(Rfc3339::of),
         owner: owner(&lease.owner, &lease.owner_unknown),
@@ -197,6 +198,8 @@ struct HolderEntry<'a> {
     renewals: u64,
     acquired_at: Rfc3339,
     renewed_at: Rfc3339,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renews_at: Option<Rfc3339>,
     expires_at: Rfc3339,
     #[serde(skip_serializing_if = "Option::is_none")]
     released_at: Option<Rfc3339>,

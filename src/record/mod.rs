@@ -205,6 +205,9 @@ pub struct Lease {
     pub acquired_at: Wall,
     /// When it was last renewed, by the holder's wall clock.
     pub renewed_at: Wall,
+    /// When its holder means to renew it next, by its wall clock, if it does so by itself. It tells others
+    /// when to look, and nothing else.
+    pub renews_at: Option<Wall>,
     /// When it ends, by the holder's wall clock: for people and the opt-in wall-clock rule.
     pub expires_at: Wall,
     /// Set when the work has ended and the entry only stays for the rest of its minimum hold.
@@ -465,6 +468,7 @@ impl Lease {
             renewals: 0,
             acquired_at: at,
             renewed_at: at,
+            renews_at: None,
             expires_at: at.plus(ttl),
             released_at: None,
             owner,

@@ -108,6 +108,8 @@ impl Tenant {
             hold: Arc::clone(&self.hold),
             request_timeout: self.request_timeout,
             min_hold: self.min_hold,
+            renew_every: None,
+            renews_in: None,
             record,
             version,
             own: place.own,

@@ -26,10 +26,11 @@ prop_compose! {
     fn intent()(
         id in holder_id(), ttl in ttl(), label in "\\PC{0,12}", note in option::of("\\PC{0,12}"),
         payload in option::of(payload()), nonce in nonce(), above in token(),
-        reserve in 0..100_000_u64,
+        reserve in 0..100_000_u64, renews_in in option::of(ttl()),
     ) -> Acquire {
         let owner = Owner { label, host: "here".into(), pid: Some(7), note };
-        Acquire { kind: Kind::Lock, want: Want::ALONE, id, ttl, owner, payload, nonce, above, reserve }
+        let (kind, want) = (Kind::Lock, Want::ALONE);
+        Acquire { kind, want, id, ttl, owner, payload, nonce, above, reserve, renews_in }
     }
 }
 
@@ -141,9 +142,9 @@ proptest! {
     #[test]
     fn a_renewal_changes_its_own_entry_and_nothing_else(
         (found, own) in owned(), payload in option::of(payload()), reserve in 0..100_000_u64,
-        nonce in nonce(), now in wall(),
+        next_in in option::of(ttl()), nonce in nonce(), now in wall(),
     ) {
-        let with = Renewal { payload: payload.as_ref(), reserve };
+        let with = Renewal { payload: payload.as_ref(), reserve, next_in };
         match renew(&found, own, with, nonce, now) {
             HolderDecision::Gone(gone) => explained(&found, own, &gone)?,
             HolderDecision::Write(written) => {
@@ -158,6 +159,7 @@ proptest! {
                 expected.token = written.token;
                 expected.holders[0].renewals += 1;
                 expected.holders[0].renewed_at = now;
+                expected.holders[0].renews_at = next_in.map(|by| now.plus(by));
                 expected.holders[0].expires_at = now.plus(lease.ttl);
                 expected.payload = payload.or(found.payload.clone());
                 prop_assert_eq!(&*written, &expected);
@@ -181,7 +183,7 @@ proptest! {
                     retired(&found, &written, &Ended::Released, now)?;
                 } else {
                     let mut after = written.lease(own.id).expect("lingers").clone();
-                    prop_assert_eq!(after.released_at, Some(now));
+                    prop_assert_eq!((after.released_at, after.renews_at), (Some(now), None));
                     prop_assert_eq!(after.renewals, before.renewals + 1);
                     prop_assert_eq!(after.expires_at, now.plus(after.ttl));
                     after.clone_from(before);
@@ -274,6 +276,7 @@ fn entered(known: &Known, intent: &Acquire, written: &Record) -> Result<(), Test
     let now = known.now.wall;
     prop_assert_eq!((lease.acquired_at, lease.renewed_at), (now, now));
     prop_assert_eq!(lease.expires_at, now.plus(intent.ttl));
+    prop_assert_eq!(lease.renews_at, intent.renews_in.map(|by| now.plus(by)));
     prop_assert_eq!(lease.token.get() + intent.reserve, written.token.get());
     prop_assert_eq!(written.nonce, intent.nonce);
     prop_assert!(lease.token > intent.above);
@@ -381,6 +384,7 @@ fn the_counter_ends_with_a_lock_that_nobody_gets() {
         nonce: leaselock::Nonce::from_random(1),
         above: token,
         reserve: 7,
+        renews_in: None,
     };
     let decision = known.of(&found, |evidence| acquire(Some(&found), evidence, &intent));
     let AcquireDecision::Write { record, .. } = decision else { panic!("is free") };

@@ -293,6 +293,7 @@ impl World {
             nonce: Nonce::from_random(self.random.u128(..)),
             above,
             reserve: 0,
+            renews_in: None,
         };
         (decide(found, &evidence, &intent), id)
     }

@@ -83,6 +83,7 @@ pub(crate) fn acquire(
         nonce: Nonce::from_random(u128::from(nonce)),
         above: token(above),
         reserve: config.local.map_or(0, |local| u64::from(local.with_acquisition)),
+        renews_in: None,
     };
     let mut found = view.found.map(record);
     if let Some(found) = &mut found {
@@ -302,6 +303,7 @@ fn containing(entry: Entry) -> Record {
             nonce: Nonce::from_random(0),
             above: token(0),
             reserve: 0,
+            renews_in: None,
         };
         match lock::acquire(None, &evidence, &intent) {
             AcquireDecision::Write { record, .. } => *record,

@@ -160,6 +160,7 @@ impl Family {
             nonce: NONCE,
             above: token(0),
             reserve: 0,
+            renews_in: None,
         }
     }
 
@@ -322,6 +323,7 @@ fn session_record(process: usize, found: OnRecord) -> Record {
             nonce: NONCE,
             above: token(0),
             reserve: 0,
+            renews_in: None,
         };
         match lock::acquire(None, &evidence, &intent) {
             AcquireDecision::Write { record, .. } => *record,

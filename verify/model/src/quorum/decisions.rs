@@ -132,6 +132,7 @@ fn intent(contender: usize, above: Token) -> Acquire {
         nonce: NONCE,
         above: token(above),
         reserve: 0,
+        renews_in: None,
     }
 }
 
