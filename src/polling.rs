@@ -156,6 +156,8 @@ pub(crate) struct Polls {
     purse: Option<Purse>,
     /// Of the next pause.
     bound: Duration,
+    /// When to look at the lock next, purse or no purse.
+    planned: Option<Boot>,
     holder: Option<HolderId>,
     /// When the lock will probably be free, until that has passed.
     free_at: Option<Boot>,
@@ -172,6 +174,7 @@ impl Polls {
             rng,
             purse: polling.first_minute.map(Purse::of),
             bound: polling.shortest,
+            planned: None,
             holder: None,
             free_at: None,
             about_then: polling.shortest,
@@ -189,6 +192,7 @@ impl Polls {
         if self.holder.replace(expected.holder) == Some(expected.holder) {
             return;
         }
+        self.planned = None;
         let Polling { shortest, longest, .. } = self.polling;
         let turns = if expected.ahead > 0 { expected.ahead + 1 } else { expected.rivals.max(1) };
         self.about_then = shortest;
@@ -216,7 +220,7 @@ impl Polls {
         // One look does for both, where that is of the same record.
         let skips = self.session.is_none() && self.bound >= self.polling.longest;
         let latest = if skips { now.plus(self.polling.longest) } else { wake };
-        if renewal > latest {
+        if renewal >= latest {
             return (wake, Look::Lock);
         }
         (renewal, self.session.map_or(Look::Lock, Look::Session))
@@ -225,11 +229,19 @@ impl Polls {
     fn next_of_lock(&mut self, now: Boot) -> Boot {
         if self.free_at.take_if(|at| *at <= now).is_some() {
             self.bound = self.about_then;
+            self.planned = None;
         }
-        let pause = self.bound / 4 * 3 + self.rng.up_to(self.bound / 4);
-        let wake = now.plus(pause);
-        let wake = self.free_at.map_or(wake, |at| wake.min(at));
-        self.purse.as_ref().map_or(wake, |purse| wake.max(purse.payable(purse.spared)))
+        // A look at a session in between does not put it off.
+        let wake = *self.planned.get_or_insert_with(|| {
+            let pause = self.bound / 4 * 3 + self.rng.up_to(self.bound / 4);
+            let wake = now.plus(pause);
+            self.free_at.map_or(wake, |at| wake.min(at))
+        });
+        // It leaves something for renewals, unless that makes it late.
+        let late = wake.plus(self.polling.longest / 2);
+        self.purse.as_ref().map_or(wake, |purse| {
+            wake.max(purse.payable(purse.spared)).min(late.max(purse.payable(0)))
+        })
     }
 
     /// It is looked now. Only looks are counted: who has something else to do first, and waits for the
@@ -237,6 +249,7 @@ impl Polls {
     pub(crate) fn look(&mut self, now: Boot, at: Look) {
         if at == Look::Lock {
             self.bound = (self.bound * 2).min(self.polling.longest);
+            self.planned = None;
         }
         if self.session.is_none() || at != Look::Lock {
             self.rhythm.look(now);
