@@ -29,10 +29,12 @@ use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
 use crate::wait::Contention;
+use crate::wake::Awaited;
 
 mod door;
 mod enter;
 mod expect;
+mod hint;
 pub(crate) mod member;
 mod outage;
 mod sessions;
@@ -147,6 +149,8 @@ pub(crate) struct Contender {
     sessions: BTreeMap<HolderId, Option<View>>,
     /// Who was seen to hold the lock last.
     rival: Option<HolderId>,
+    /// Its wait to be told that its ticket is served, where this process listens for that.
+    hint: Option<Awaited>,
     /// For how long and how often the store has failed us.
     outage: Outage,
     /// Closed when the caller has stopped waiting.
@@ -189,6 +193,7 @@ impl Contender {
             session: None,
             sessions: BTreeMap::new(),
             rival: None,
+            hint: None,
             outage,
             caller,
         }
@@ -438,6 +443,9 @@ impl Contender {
                 if let Some(rule) = takeover {
                     note_takeover(&self.target.name, rule);
                 }
+                if let Some(before) = &view.found {
+                    self.client().wakes.tell(before, &record);
+                }
                 Ok(Written::Landed { record: Box::new(record), version, sent: decided })
             }
             Ok(Swap::Conflict(read)) => {
@@ -561,12 +569,11 @@ impl Contender {
             }
         }
         let wake = self.limit.cut(polls.next(now));
-        if end <= wake {
+        let told = self.sleep_until_told(wake.min(end)).await?;
+        if end <= wake && !told {
             // The lease ends before the next look would come: take over then, without another.
-            self.unless_given_up(self.clock().sleep_until(end)).await?;
             return Ok(Ok(view));
         }
-        self.unless_given_up(self.clock().sleep_until(wake)).await?;
         polls.look(self.clock().now().boot);
         self.look_again(view).await.map(Ok)
     }

@@ -121,6 +121,7 @@ mod telemetry;
 mod time;
 mod token;
 mod wait;
+mod wake;
 
 pub use admin::{Break, Broken};
 pub use all::{AllGuard, AttemptAll, LockAll};
@@ -146,6 +147,7 @@ pub use semaphore::Semaphore;
 pub use session::{Session, SessionBuilder};
 pub use store::directory::{DirectoryStore, OutsideRoot};
 pub use token::{FencingToken, ParseTokenError};
+pub use wake::WakeHints;
 
 /// The guides are compiled, so that what they show cannot rot.
 #[cfg(doctest)]

@@ -137,6 +137,11 @@ pub(super) fn serve(record: &mut Record, now: Wall) {
     }
 }
 
+/// Whom a write has let in: those with a ticket before it who hold by it afterwards.
+pub fn served<'a>(before: &'a Record, after: &'a Record) -> impl Iterator<Item = &'a Ticket> {
+    before.waiters.iter().filter(|ticket| after.lease(ticket.id).is_some())
+}
+
 impl Record {
     /// Whether one more may hold it beside those who do.
     pub fn has_room(&self, mode: Mode, permits: u32) -> bool {
