@@ -264,6 +264,24 @@ mod tests {
     }
 
     #[test]
+    fn whom_a_write_has_let_in_is_told_by_the_records_before_and_after() {
+        let served =
+            |before, after| served(before, after).map(|ticket| ticket.id).collect::<Vec<_>>();
+        let all = [shared(0, 2, 3), shared(1, 3, 3), shared(2, 1, 3), shared(3, 2, 3)];
+        let full = asked(Kind::Semaphore, 3, &all);
+        assert_eq!(waiters(&full), ids([1, 2, 3]));
+        // A release lets the first in, who takes all; and its release the two who come after.
+        let first = released(&full, 0);
+        assert_eq!(served(&full, &first), ids([1]));
+        let others = released(&first, 1);
+        assert_eq!(served(&first, &others), ids([2, 3]));
+        // Who has gone without its turn has not been served, nor who held before.
+        let gone = shut_the_door(&full, id(1), NONCE, NOW.wall);
+        assert_eq!((served(&full, &gone), waiters(&gone)), (ids([2]), ids([3])));
+        assert_eq!(served(&others, &others), ids([]));
+    }
+
+    #[test]
     fn a_full_queue_takes_no_more_and_lets_nobody_past() {
         let most = MAX_WAITERS as u128 + 1;
         let all: Vec<_> = (0..most).map(|number| shared(number, 1, 1)).collect();
