@@ -8,6 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use leaselock::clock::{Boot, Clock};
 use leaselock::record::{Record, Wake};
 use leaselock::{Break, ErrorKind, Lock, LockGuard, Polling, Release, Store, WakeHints};
@@ -17,6 +18,7 @@ use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 on_every_store!(a_hand_over_is_heard_at_once);
@@ -107,9 +109,23 @@ impl World {
         self.process(Some(listen())).await
     }
 
-    async fn read(&self, key: &str) -> Record {
+    async fn body(&self, key: &str) -> Bytes {
         let object = self.objects.as_store().get(&Path::from(key)).await.expect("is there");
-        Record::decode(&object.bytes().await.expect("is read")).expect("is a record")
+        object.bytes().await.expect("is read")
+    }
+
+    async fn read(&self, key: &str) -> Record {
+        Record::decode(&self.body(key).await).expect("is a record")
+    }
+
+    async fn document(&self, key: &str) -> Value {
+        serde_json::from_slice(&self.body(key).await).expect("is JSON")
+    }
+
+    /// Writes a record past the library.
+    async fn overwrite(&self, key: &str, document: &Value) {
+        let body = document.to_string().into();
+        self.objects.as_store().put(&Path::from(key), body).await.expect("is written");
     }
 
     /// What the tickets say of where their waiters can be told.
@@ -315,6 +331,28 @@ async fn each_ticket_has_a_nonce_of_its_own() {
 }
 
 #[tokio::test]
+async fn who_has_lost_its_ticket_is_told_by_the_next_one() {
+    let world = World::new();
+    let (holder, waiter) = (world.sender().await, world.listener().await);
+    let guard = holder.holds("x").await;
+    let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+    let first = world.hint("x.lock").await;
+    // Somebody takes it out of the queue, and makes its waiter look.
+    let mut document = world.document("x.lock").await;
+    document["waiters"] = serde_json::json!([]);
+    world.overwrite("x.lock", &document).await;
+    send(&datagram(&first.nonce.to_string()), first.to);
+    let again = async || !world.read("x.lock").await.waiters.is_empty();
+    eventually_so("it queues again", again).await;
+    assert_ne!(world.hint("x.lock").await.nonce, first.nonce);
+    breathe().await;
+    guard.renew().await.expect("renews");
+    released(guard).await;
+    released(acquired(waiting).await).await;
+    assert!(world.no_time_has_passed());
+}
+
+#[tokio::test]
 async fn a_release_is_none_the_worse_where_nobody_hears_it() {
     let closed = UdpSocket::bind("127.0.0.1:0").expect("binds");
     let port = closed.local_addr().expect("is bound");
@@ -394,20 +432,17 @@ async fn a_strange_hint_is_ignored_and_kept() {
         "{\"to\": \"224.0.0.1:1\", \"nonce\": \"00112233445566778899aabbccddeeff\", \"via\": [1]}",
     ];
     for strange in strange {
-        let strange: serde_json::Value = serde_json::from_str(strange).expect("is JSON");
+        let strange: Value = serde_json::from_str(strange).expect("is JSON");
         let world = World::new();
         let (holder, waiter) = (world.sender().await, world.listener().await);
         let guard = holder.holds("x").await;
         let waiting = world.waits_for(patient(&waiter.store, "x")).await;
-        let (objects, key) = (world.objects.as_store(), Path::from("x.lock"));
-        let body = objects.get(&key).await.expect("is there").bytes().await.expect("is read");
-        let mut document: serde_json::Value = serde_json::from_slice(&body).expect("is JSON");
+        let mut document = world.document("x.lock").await;
         document["waiters"][0]["wake"] = strange.clone();
-        objects.put(&key, document.to_string().into()).await.expect("is written");
+        world.overwrite("x.lock", &document).await;
         // Others write it again.
         guard.renew().await.expect("renews");
-        let body = objects.get(&key).await.expect("is there").bytes().await.expect("is read");
-        let document: serde_json::Value = serde_json::from_slice(&body).expect("is JSON");
+        let document = world.document("x.lock").await;
         assert_eq!(document["waiters"][0]["wake"], strange);
         released(guard).await;
         released(world.clock.passing(waiting).await.expect("no panic")).await;
