@@ -12,7 +12,8 @@
 //!   makes the object store refuse what such a process sends; to anything else pass
 //!   [`LockGuard::token`] along, and let it refuse a smaller token than the largest it has seen.
 //! - **Exclusion while somebody deletes a record that is held.** Tokens go on rising all the same.
-//! - **Hand-over in less than a poll;** and fairness only where it is asked for: [`Lock::fair`].
+//! - **Hand-over in less than a poll,** but where [`WakeHints`] get through; and fairness only where it
+//!   is asked for: [`Lock::fair`].
 //!
 //! # What is
 //!

@@ -32,8 +32,9 @@ use outbox::{Outbox, is_callable};
 /// somebody else got the lock before; readers, writers and those who wait for permits always.
 ///
 /// **Who can do what with it.** Whoever may read the store sees the addresses, and can make each ticket's
-/// waiter look once more. Whoever may write it can have such a datagram sent to any unicast address by each
-/// process that sends hints, once for every write of that process. Nobody can make anybody hold a lock.
+/// waiter look once more. Whoever may write it can have such datagrams sent to any unicast address by each
+/// process that sends hints, up to 8 for every write of that process that lets somebody in. Nobody can make
+/// anybody hold a lock.
 ///
 /// ```
 /// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +54,8 @@ pub struct WakeHints {
 
 impl WakeHints {
     /// Listens at this address of the machine, one socket for each opened store, and sends hints to others.
-    /// Port 0 has the system choose one.
+    /// Port 0 has the system choose one. Hints are received on the library's own thread, also with
+    /// [`Runtime::Current`](crate::Runtime::Current).
     #[must_use]
     pub const fn listen(bind: SocketAddr) -> Self {
         Self { listen: Some(bind), advertise: None }
