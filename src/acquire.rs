@@ -30,10 +30,12 @@ use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
 use crate::wait::Contention;
+use crate::wake::Awaited;
 
 mod door;
 mod enter;
 mod expect;
+mod hint;
 pub(crate) mod member;
 mod outage;
 mod sessions;
@@ -150,6 +152,8 @@ pub(crate) struct Contender {
     sessions: BTreeMap<HolderId, Option<View>>,
     /// Who was seen to hold the lock last.
     rival: Option<HolderId>,
+    /// Its wait to be told that its ticket is served, where this process listens for that.
+    hint: Option<Awaited>,
     /// For how long and how often the store has failed us.
     outage: Outage,
     /// Closed when the caller has stopped waiting.
@@ -194,6 +198,7 @@ impl Contender {
             session: None,
             sessions: BTreeMap::new(),
             rival: None,
+            hint: None,
             outage,
             caller,
         }
@@ -444,6 +449,9 @@ impl Contender {
                 if let Some(rule) = takeover {
                     note_takeover(&self.target.name, rule);
                 }
+                if let Some(before) = &view.found {
+                    self.client().wakes.tell(before, &record);
+                }
                 Ok(Written::Landed { record: Box::new(record), version, sent: decided })
             }
             Ok(Swap::Conflict(read)) => {
@@ -568,14 +576,13 @@ impl Contender {
         }
         let (next, at) = polls.next(now.boot);
         let wake = self.limit.cut(next);
-        if end <= wake {
+        let told = self.sleep_until_told(wake.min(end)).await?;
+        if end <= wake && !told {
             // The lease ends before the next look would come: take over then, without another.
-            self.unless_given_up(self.clock().sleep_until(end)).await?;
             return Ok(Ok(view));
         }
-        self.unless_given_up(self.clock().sleep_until(wake)).await?;
-        // The last look is at the lock.
-        let at = if wake < next { Look::Lock } else { at };
+        // The last look is at the lock, and so is one that it was told to take.
+        let at = if told || wake < next { Look::Lock } else { at };
         polls.look(self.clock().now().boot, at);
         if let Look::Session(session) = at {
             self.ask(session, &view).await?;

@@ -169,6 +169,9 @@ async fn execute(
         match store.swap(key, Some(version), &record, patience).await? {
             Swap::Won { .. } => {
                 tracing::warn!(lock = %name, by, reason = ?order.reason, "broke a lease");
+                if let Content::Record { record: before, .. } = &read.content {
+                    client.wakes.tell(before, &record);
+                }
                 return Ok(broken);
             }
             Swap::Conflict(_) => {}

@@ -54,6 +54,7 @@ use crate::once::recorded;
 use crate::{
     Arrival, Break, Broken, DoneInfo, GatheringInfo, LeasePhase, LockInfo, LossReason, Outcome,
     Passed, Payload, Polling, QuorumInfo, Release, Result, Runtime, ShutdownReport, Waited,
+    WakeHints,
 };
 
 /// Waits for any future of this library. Nothing of this module may be called within the future.
@@ -282,7 +283,7 @@ setters! { StoreBuilder:
     option(key: impl Into<String>, value: impl Into<String>)
     options(options: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>)
     prefix(prefix: impl Into<String>) check_preconditions(on: bool) clock(clock: Arc<dyn Clock>)
-    seed(seed: u64) runtime(runtime: Runtime)
+    seed(seed: u64) runtime(runtime: Runtime) wake_hints(hints: WakeHints)
 }
 
 setters! { Lock:

@@ -28,6 +28,7 @@ use crate::record::Kind;
 use crate::runtime::Tasks;
 use crate::session::{self, Implied};
 use crate::store::LockStore;
+use crate::wake::Wakes;
 
 /// How long a shutdown waits for releases and abandoned writes. What is not done by then expires.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Client {
     pub(crate) store: Arc<LockStore>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) wakes: Arc<Wakes>,
     /// The sessions that permits and tickets needed.
     pub(crate) implied: Implied,
     /// Who waits in this process for what somebody in it has.
@@ -62,10 +64,19 @@ struct Registered {
 }
 
 impl Client {
-    pub(crate) fn new(store: LockStore, url: String, place: Option<u64>, runtime: Tasks) -> Self {
+    /// `closing` is what [`closing`](Self::closing) listens to.
+    pub(crate) fn new(
+        store: LockStore,
+        url: String,
+        place: Option<u64>,
+        runtime: Tasks,
+        wakes: Wakes,
+        closing: watch::Sender<bool>,
+    ) -> Self {
         Self {
             store: Arc::new(store),
             memory: Arc::default(),
+            wakes: Arc::new(wakes),
             implied: Implied::default(),
             local: Local::default(),
             url,
@@ -73,7 +84,7 @@ impl Client {
             runtime,
             rounds: Arc::default(),
             guards: Mutex::default(),
-            closing: watch::Sender::new(false),
+            closing,
             tasks: Arc::default(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::all::LockAll;
 use crate::barrier::Barrier;
@@ -26,6 +26,7 @@ use crate::rwlock::RwLock;
 use crate::semaphore::Semaphore;
 use crate::session::SessionBuilder;
 use crate::store::open::{self, Opening};
+use crate::wake::{WakeHints, Wakes};
 
 /// Opens the store at `url`: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`
 /// and the other forms that `object_store` knows, `file:///directory`, or `memory:///` for tests.
@@ -59,6 +60,7 @@ pub struct StoreBuilder {
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
     runtime: Runtime,
+    wake_hints: Option<WakeHints>,
 }
 
 #[derive(Debug)]
@@ -209,6 +211,7 @@ impl StoreBuilder {
             clock: Arc::new(SystemClock),
             seed: None,
             runtime: Runtime::default(),
+            wake_hints: None,
         }
     }
 
@@ -260,10 +263,19 @@ impl StoreBuilder {
         self
     }
 
+    /// Whether those who wait in a queue are told by a datagram that it is their turn, and tell others.
+    /// Nobody listens or sends unless this is set.
+    pub fn wake_hints(mut self, hints: WakeHints) -> Self {
+        self.wake_hints = Some(hints);
+        self
+    }
+
     /// Opens the store. Nothing is sent before a lock is used.
     ///
     /// # Errors
-    /// The URL or an option is not understood, or the directory cannot be used.
+    /// The URL or an option is not understood, or the directory cannot be used;
+    /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions) where it cannot be listened for
+    /// [wake-up hints](Self::wake_hints).
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -288,6 +300,11 @@ impl StoreBuilder {
             Place::Url(url) => open::url(&url, opening)?,
             Place::Objects(objects) => open::object_store(objects, opening)?,
         };
-        Ok(Store { client: Arc::new(Client::new(store, url, place, tasks)) })
+        let (closing, closed) = watch::channel(false);
+        let wakes = match self.wake_hints {
+            Some(hints) => Wakes::open(hints, closed)?,
+            None => Wakes::default(),
+        };
+        Ok(Store { client: Arc::new(Client::new(store, url, place, tasks, wakes, closing)) })
     }
 }

@@ -70,6 +70,11 @@ impl Nonce {
     pub const fn from_random(bits: u128) -> Self {
         Self(bits)
     }
+
+    /// Its bits in the order in which its text has them.
+    pub(crate) const fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for Nonce {

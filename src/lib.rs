@@ -12,7 +12,8 @@
 //!   makes the object store refuse what such a process sends; to anything else pass
 //!   [`LockGuard::token`] along, and let it refuse a smaller token than the largest it has seen.
 //! - **Exclusion while somebody deletes a record that is held.** Tokens go on rising all the same.
-//! - **Hand-over in less than a poll;** and fairness only where it is asked for: [`Lock::fair`].
+//! - **Hand-over in less than a poll,** but where [`WakeHints`] get through; and fairness only where it
+//!   is asked for: [`Lock::fair`].
 //!
 //! # What is
 //!
@@ -121,6 +122,7 @@ mod telemetry;
 mod time;
 mod token;
 mod wait;
+mod wake;
 
 pub use admin::{Break, Broken};
 pub use all::{AllGuard, AttemptAll, LockAll};
@@ -146,6 +148,7 @@ pub use semaphore::Semaphore;
 pub use session::{Session, SessionBuilder};
 pub use store::directory::{DirectoryStore, OutsideRoot};
 pub use token::{FencingToken, ParseTokenError};
+pub use wake::WakeHints;
 
 /// The guides are compiled, so that what they show cannot rot.
 #[cfg(doctest)]

@@ -89,7 +89,8 @@ pub(crate) fn with_timers<T>(make: impl FnOnce() -> T) -> T {
 /// Threads for blocking file operations; they end after ten idle seconds.
 const BLOCKING_THREADS: usize = 32;
 
-fn dedicated() -> Result<Handle> {
+/// The library's own runtime: the one that is certain to have what sockets and timers need.
+pub(crate) fn dedicated() -> Result<Handle> {
     static DEDICATED: OnceLock<Result<tokio::runtime::Runtime, String>> = OnceLock::new();
     DEDICATED
         .get_or_init(|| {

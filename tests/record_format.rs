@@ -7,6 +7,7 @@ const HELD: &str = include_str!("golden/held.json");
 const LINGERING: &str = include_str!("golden/lingering.json");
 const UNKNOWN_FIELDS: &str = include_str!("golden/unknown_fields.json");
 const QUEUED: &str = include_str!("golden/queued.json");
+const HINTED: &str = include_str!("golden/hinted.json");
 const RWLOCK: &str = include_str!("golden/rwlock.json");
 const SEMAPHORE: &str = include_str!("golden/semaphore.json");
 const LATCH: &str = include_str!("golden/latch.json");
@@ -31,7 +32,7 @@ fn value(text: &str) -> serde_json::Value {
 #[test]
 fn golden_files_survive_a_rewrite() {
     let gatherings = [LATCH, LATCH_OPEN, BARRIER];
-    let others = [FREE, HELD, LINGERING, UNKNOWN_FIELDS, QUEUED, RWLOCK, SEMAPHORE];
+    let others = [FREE, HELD, LINGERING, UNKNOWN_FIELDS, QUEUED, HINTED, RWLOCK, SEMAPHORE];
     for text in others.into_iter().chain(gatherings) {
         let record = decode(text).expect("is a record");
         let written = String::from_utf8(record.encode().expect("is small")).expect("is text");
@@ -71,6 +72,39 @@ fn golden_files_of_what_several_hold_are_understood() {
     let session = Record::decode_of(Kind::Session, SESSION.as_bytes()).expect("is a record");
     assert_eq!((session.kind, session.holders[0].renewals), (Kind::Session, 12));
     assert!(decode(SESSION).is_err() && decode_once(SEMAPHORE).is_err());
+}
+
+#[test]
+fn what_is_not_understood_of_a_hint_makes_no_record_unreadable() {
+    let hints = |text: &str| {
+        let waiters = decode(text).expect("is a record").waiters.into_iter();
+        waiters.map(|ticket| ticket.wake.map(|wake| wake.to.to_string())).collect::<Vec<_>>()
+    };
+    let expected = [Some("10.0.3.7:4600".to_owned()), None, Some("[2001:db8::7]:4600".to_owned())];
+    assert_eq!(hints(HINTED), expected);
+    assert_eq!(hints(QUEUED), [None, None]);
+    let nonce =
+        decode(HINTED).expect("is a record").waiters.remove(0).wake.expect("is understood").nonce;
+    assert_eq!(nonce.to_string(), "5f0c3a9e7d1b48620b9ae4c1d7f35286");
+    let strange = [
+        "null",
+        "7",
+        "[]",
+        "{}",
+        "{\"to\": null, \"nonce\": null}",
+        "{\"to\": \"10.0.3.7\", \"nonce\": \"5f0c3a9e7d1b48620b9ae4c1d7f35286\"}",
+        "{\"to\": \"10.0.3.7:65536\", \"nonce\": \"5f0c3a9e7d1b48620b9ae4c1d7f35286\"}",
+        "{\"to\": \"10.0.3.7:1\", \"nonce\": \"5f0c\"}",
+        "{\"to\": \"10.0.3.7:1\"}",
+    ];
+    for strange in strange {
+        let mut document = value(HINTED);
+        document["waiters"][0]["wake"] = value(strange);
+        let record = decode(&document.to_string()).expect(strange);
+        assert_eq!(record.waiters[0].wake, None, "{strange}");
+        let written = record.encode().expect("is small");
+        assert_eq!(value(std::str::from_utf8(&written).expect("is text")), document);
+    }
 }
 
 #[test]

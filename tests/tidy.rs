@@ -90,6 +90,12 @@ fn only_one_file_each_reads_clocks_and_draws_random_numbers() {
 }
 
 #[test]
+fn only_wake_up_hints_open_sockets() {
+    let banned = ["UdpSocket", "TcpStream", "TcpListener", "UnixStream", "UnixDatagram"];
+    assert_eq!(offenders("src", &banned, &["src/wake/"]), [""; 0]);
+}
+
+#[test]
 fn the_ground_floor_knows_nothing_above_it() {
     let ground = ["token.rs", "holder.rs", "error.rs", "time.rs"];
     for (path, code) in sources("src") {

@@ -68,6 +68,10 @@ impl Contender {
         };
         let patience = Patience { request, until: now.boot.plus(request), attempts: 1 };
         let swapped = self.store().swap(&self.key, version, &record, patience).await?;
-        Ok(matches!(swapped, Swap::Won { .. }))
+        let won = matches!(swapped, Swap::Won { .. });
+        if let (true, Content::Record { record: before, .. }) = (won, &read.content) {
+            self.client().wakes.tell(before, &record);
+        }
+        Ok(won)
     }
 }

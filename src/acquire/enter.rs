@@ -51,6 +51,7 @@ impl Contender {
         let entry = Entry {
             store: Arc::clone(&client.store),
             memory: Arc::clone(&client.memory),
+            wakes: Arc::clone(&client.wakes),
             key: self.key.clone(),
             hold: Arc::clone(&hold),
             request_timeout: self.terms.request_timeout,

@@ -78,10 +78,11 @@ impl Contender {
     /// Takes a ticket by writing `record`; what to look at next.
     pub(super) async fn line_up(
         &mut self,
-        record: Record,
+        mut record: Record,
         view: View,
         decided: Moment,
     ) -> Result<View> {
+        self.leave_address(&mut record);
         let (now, observations) = (view.now, view.observations.clone());
         match self.write(record, None, view, decided).await? {
             Written::Look(view) => Ok(view),

@@ -95,6 +95,7 @@ impl Contender {
     fn renew_identity(&mut self) {
         if self.first_sent.take().is_some() {
             self.id = self.id.another(self.store().rng().bits());
+            self.hint = None;
         }
         self.doubt = None;
         self.queued = false;

@@ -21,6 +21,7 @@ use crate::record::{Lease, Payload, Record};
 use crate::rng::Randomness;
 use crate::store::{Content, LockStore, Patience, Read, Swap, Version};
 use crate::wait::{Backoff, RETRYING};
+use crate::wake::Wakes;
 
 /// However often others rewrite the record between our read and our write, we do not retry without end
 /// within one renewal, and not without a pause when giving the lock back.
@@ -33,6 +34,7 @@ const COMMANDED: u32 = 3;
 pub(crate) struct Entry {
     pub(crate) store: Arc<LockStore>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) wakes: Arc<Wakes>,
     pub(crate) key: Path,
     pub(crate) hold: Arc<Hold>,
     /// The longest that one request may take.
@@ -144,6 +146,7 @@ impl Entry {
             match self.attend(write).await? {
                 Swap::Won { version } => {
                     self.own = self.own.having_written(record.lease(self.own.id));
+                    self.wakes.tell(&self.record, &record);
                     (self.record, self.version) = (*record, version);
                     self.memory.issued(&self.key, self.record.token);
                     return Ok(decided);
@@ -200,6 +203,7 @@ impl Entry {
             let patience = Patience { until, ..self.patience(u32::MAX) };
             match self.store.swap(&self.key, Some(&self.version), &record, patience).await? {
                 Swap::Won { version } => {
+                    self.wakes.tell(&self.record, &record);
                     self.remember(*record, version);
                     return Ok(Last::Landed);
                 }

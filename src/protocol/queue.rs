@@ -137,6 +137,11 @@ pub(super) fn serve(record: &mut Record, now: Wall) {
     }
 }
 
+/// Whom a write has let in: those with a ticket before it who hold by it afterwards.
+pub fn served<'a>(before: &'a Record, after: &'a Record) -> impl Iterator<Item = &'a Ticket> {
+    before.waiters.iter().filter(|ticket| after.lease(ticket.id).is_some())
+}
+
 impl Record {
     /// Whether one more may hold it beside those who do.
     pub fn has_room(&self, mode: Mode, permits: u32) -> bool {
@@ -257,6 +262,24 @@ mod tests {
 
     fn ids<const N: usize>(numbers: [u128; N]) -> Vec<HolderId> {
         numbers.map(id).into()
+    }
+
+    #[test]
+    fn whom_a_write_has_let_in_is_told_by_the_records_before_and_after() {
+        let served =
+            |before, after| served(before, after).map(|ticket| ticket.id).collect::<Vec<_>>();
+        let all = [shared(0, 2, 3), shared(1, 3, 3), shared(2, 1, 3), shared(3, 2, 3)];
+        let full = asked(Kind::Semaphore, 3, &all);
+        assert_eq!(waiters(&full), ids([1, 2, 3]));
+        // A release lets the first in, who takes all; and its release the two who come after.
+        let first = released(&full, 0);
+        assert_eq!(served(&full, &first), ids([1]));
+        let others = released(&first, 1);
+        assert_eq!(served(&first, &others), ids([2, 3]));
+        // Who has gone without its turn has not been served, nor who held before.
+        let gone = shut_the_door(&full, id(1), NONCE, NOW.wall);
+        assert_eq!((served(&full, &gone), waiters(&gone)), (ids([2]), ids([3])));
+        assert_eq!(served(&others, &others), ids([]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     Arrived, Done, Ended, FORMAT, Fault, Gathering, Kind, Lease, MAX_HISTORY, MAX_HOLDERS,
     MAX_MEMBER, MAX_MEMBERS, MAX_PERMITS, MAX_RETENTION, MAX_TTL, MAX_WAITERS, MIN_RETENTION,
-    MIN_TTL, Mode, Payload, Record, RecordError, Tenure, Ticket, Unknown, tellable,
+    MIN_TTL, Mode, Payload, Record, RecordError, Tenure, Ticket, Unknown, Wake, tellable,
 };
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::time::Wall;
@@ -155,8 +155,9 @@ fn ticket((path, value): Entry, kind: Kind) -> Result<Ticket, RecordError> {
     let ttl = fields.ttl("ttl_ms")?;
     let since = fields.time("since")?;
     let (owner, owner_unknown) = owner(&mut fields)?;
+    let wake = fields.understood("wake", Wake::understood);
     let unknown = fields.rest();
-    Ok(Ticket { id, session, mode, permits, ttl, since, owner, unknown, owner_unknown })
+    Ok(Ticket { id, session, mode, permits, ttl, since, owner, wake, unknown, owner_unknown })
 }
 
 /// How much of it somebody holds or waits for.
@@ -328,6 +329,13 @@ impl Fields {
             }
             Some(_) => read(self, key).map(Some),
         }
+    }
+
+    /// A field that stays among the unknown ones where it is not what it should be.
+    fn understood<T>(&mut self, key: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let found = read(self.map.get(key)?)?;
+        self.map.remove(key);
+        Some(found)
     }
 
     fn whole(

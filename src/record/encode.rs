@@ -1,5 +1,6 @@
 //! From a [`Record`] to JSON, fields in the order in which people read them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::ser::{Error as _, SerializeSeq};
@@ -9,7 +10,7 @@ use serde_json::value::to_raw_value;
 
 use super::{
     Arrived, Done, FORMAT, Fault, Lease, Past, Record, RecordError, Rfc3339, Tenure, Ticket,
-    Unknown,
+    Unknown, Wake,
 };
 use crate::holder::{HolderId, Owner};
 
@@ -88,8 +89,13 @@ fn ticket(ticket: &Ticket) -> TicketEntry<'_> {
         ttl_ms: whole_ms(ticket.ttl),
         since: Rfc3339::of(ticket.since),
         owner: owner(&ticket.owner, &ticket.owner_unknown),
+        wake: ticket.wake.as_ref().map(wake),
         unknown: &ticket.unknown,
     }
+}
+
+fn wake(wake: &Wake) -> WakeEntry<'_> {
+    WakeEntry { to: wake.to, nonce: wake.nonce.to_string(), unknown: wake.unknown() }
 }
 
 fn done(done: &Done) -> DoneEntry<'_> {
@@ -217,6 +223,16 @@ struct TicketEntry<'a> {
     ttl_ms: u64,
     since: Rfc3339,
     owner: OwnerEntry<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wake: Option<WakeEntry<'a>>,
+    #[serde(flatten)]
+    unknown: &'a Unknown,
+}
+
+#[derive(Serialize)]
+struct WakeEntry<'a> {
+    to: SocketAddr,
+    nonce: String,
     #[serde(flatten)]
     unknown: &'a Unknown,
 }

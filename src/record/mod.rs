@@ -11,6 +11,7 @@ mod gathering;
 mod past;
 mod payload;
 mod stamp;
+mod wake;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use past::Past;
 pub use payload::Payload;
 pub use stamp::{MAX_MARKS, Mark, Stamp};
 pub(crate) use stamp::{content_length, padding};
+pub use wake::Wake;
 
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::time::Wall;
@@ -235,6 +237,8 @@ pub struct Ticket {
     pub since: Wall,
     /// Who it is.
     pub owner: Owner,
+    /// Where it can be told that it is served, if it wants to be.
+    pub wake: Option<Wake>,
     unknown: Unknown,
     owner_unknown: Unknown,
 }
@@ -498,6 +502,7 @@ impl Ticket {
             ttl,
             since: at,
             owner: Owner { note: None, ..owner },
+            wake: None,
             unknown,
             owner_unknown,
         }

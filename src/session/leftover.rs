@@ -69,6 +69,10 @@ impl Leftover {
         let without = shut_the_door(record, self.hold.id, nonce, now.wall);
         let patience = Patience { request, until: now.boot.plus(request), attempts: 1 };
         let swapped = store.swap(&self.key, Some(version), &without, patience).await?;
-        Ok(matches!(swapped, Swap::Won { .. }))
+        let won = matches!(swapped, Swap::Won { .. });
+        if won {
+            self.client.wakes.tell(record, &without);
+        }
+        Ok(won)
     }
 }

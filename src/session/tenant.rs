@@ -104,6 +104,7 @@ impl Tenant {
         Ok(Entry {
             store: Arc::clone(&self.client.store),
             memory: Arc::clone(&self.client.memory),
+            wakes: Arc::clone(&self.client.wakes),
             key: self.key.clone(),
             hold: Arc::clone(&self.hold),
             request_timeout: self.request_timeout,

@@ -1,5 +1,6 @@
 //! Records as they may be found on a store, and what contenders may know of them.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use leaselock::clock::{Boot, Moment, Wall};
@@ -138,7 +139,7 @@ prop_compose! {
 prop_compose! {
     fn any_ticket()(
         id in holder_id(), session in holder_id(), ttl in ttl(), since in time(),
-        owner in owner(), mut map in unknown(),
+        owner in owner(), wake in option::of(any_hint()), mut map in unknown(),
     ) -> Value {
         map.insert("id".into(), id.to_string().into());
         map.insert("session".into(), session.to_string().into());
@@ -147,8 +148,20 @@ prop_compose! {
         map.insert("ttl_ms".into(), (ttl.as_millis() as u64).into());
         map.insert("since".into(), since);
         map.insert("owner".into(), owner);
+        insert_some(&mut map, "wake", wake);
         map.into()
     }
+}
+
+/// Where a waiter can be told, or something that nobody understands.
+fn any_hint() -> impl Strategy<Value = Value> {
+    let understood =
+        (any::<(IpAddr, u16)>(), nonce(), unknown()).prop_map(|(to, nonce, mut map)| {
+            map.insert("to".into(), SocketAddr::from(to).to_string().into());
+            map.insert("nonce".into(), nonce.to_string().into());
+            Value::from(map)
+        });
+    prop_oneof![2 => understood, 1 => json()]
 }
 
 prop_compose! {
