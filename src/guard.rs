@@ -103,14 +103,6 @@ impl LockGuard {
         &self.keeping
     }
 
-    /// What keeps it, if it is a lease of its own.
-    pub(crate) fn kept(&self) -> Option<&Arc<Kept>> {
-        match &self.keeping {
-            Keeping::Keeper(kept) => Some(kept),
-            _ => None,
-        }
-    }
-
     /// The lock's name.
     pub fn name(&self) -> &str {
         &self.hold.name

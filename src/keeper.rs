@@ -84,7 +84,7 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
-    fn by(record: &Record) -> Self {
+    pub(crate) fn by(record: &Record) -> Self {
         Self { up_to: record.token, contested: !record.waiters.is_empty() }
     }
 }

@@ -527,3 +527,63 @@ async fn a_limit_ends_a_pause_for_others() {
     world.clock.pass(Duration::from_millis(10)).await;
     assert!(waiting.is_finished());
 }
+
+/// The first of those who wait in `store` has a ticket, and is served when what comes back is released.
+async fn queues_for_all(world: &World) -> (Store, Vec<JoinHandle<LockGuard>>, LockGuard) {
+    let (store, others) = (world.process().await, world.process().await);
+    let rival = lock(&others).local_handover(false);
+    let mut guard = rival.acquire().await.expect("acquires");
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(waiter(&store).await);
+    }
+    loop {
+        world.clock.pass(SECOND).await;
+        if !rival.inspect().await.expect("reads").waiters.is_empty() {
+            return (store, waiting, guard);
+        }
+        given_back(guard).await;
+        guard = rival.acquire().await.expect("acquires");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_queued_for_all_hands_on_as_well() {
+    let world = World::new();
+    let (store, mut waiting, rival) = queues_for_all(&world).await;
+    given_back(rival).await;
+    let mut guard = world.clock.passing(waiting.remove(0)).await.expect("no panic");
+    assert!(lock(&store).inspect().await.expect("reads").holders[0].session.is_some());
+    world.objects.reset();
+    for next in waiting {
+        let token = guard.token();
+        given_back(guard).await;
+        guard = world.clock.passing(next).await.expect("no panic");
+        assert!(guard.is_held() && guard.token() > token);
+        assert_eq!(world.writes(), 1, "tokens were reserved, once");
+    }
+    let record = lock(&store).inspect().await.expect("reads");
+    assert!(record.token > Some(guard.token()));
+    let last = guard.token();
+    given_back(guard).await;
+    assert!(hold(&world.process().await).await.token() > last);
+}
+
+#[tokio::test]
+async fn the_loss_of_the_session_is_the_loss_of_all_who_hold_under_it() {
+    // The writes of sessions fail as well.
+    let objects = CountingStore::in_memory().ignoring(".leaselock/time");
+    let world = World { clock: ManualClock::new(), objects };
+    let (_store, mut waiting, rival) = queues_for_all(&world).await;
+    // Nobody is in line who would tell.
+    waiting.drain(1..).for_each(|waiting| waiting.abort());
+    breathe().await;
+    given_back(rival).await;
+    let guard = world.clock.passing(waiting.remove(0)).await.expect("no panic");
+    let lost = tokio::spawn(guard.lost());
+    world.objects.fail_next_puts(u64::MAX, FailKind::BeforeDenied);
+    world.clock.pass(TTL * 9 / 10).await;
+    assert!(lost.is_finished(), "nobody has asked the guard");
+    assert!(!guard.is_held());
+    assert_eq!(lost.await.expect("no panic"), LossReason::Denied);
+}

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::error::Result;
 use crate::guard::{Keeping, LockGuard, WeakKeeping};
 use crate::hold::Hold;
-use crate::keeper::{Entry, Kept};
+use crate::keeper::{Entry, Kept, Reserved};
 use crate::protocol::lock::Own;
 use crate::record::{Kind, Record};
 use crate::session::{OpenSession, Place, Tenant};
@@ -34,10 +34,10 @@ impl Contender {
         tracing::info!(lock = %name, %token, holder = %self.id, "acquired");
         let clock = Arc::clone(self.clock());
         let hold = Hold::new(name.clone(), self.id, token, sent, &self.terms, clock);
+        let hold = if self.target.sharing.is_some() { hold.shared() } else { hold };
         let own = Own { id: self.id, renewals: 0, unresolved: false };
         let guard = match &self.session {
             Some(session) => self.lodge(session, hold, own, &record, version),
-            None if self.target.sharing.is_some() => self.keep(hold.shared(), own, record, version),
             None => self.keep(hold, own, record, version),
         };
         // A shutdown that began meanwhile may have missed this guard, which gives itself back.
@@ -90,6 +90,7 @@ impl Contender {
                 hold: Arc::clone(&hold),
                 min_hold: self.terms.min_hold,
                 request_timeout: self.terms.request_timeout,
+                reserved: Reserved::by(record),
                 place: Mutex::new(Place::new(own, record, version)),
                 _registration: self.client().register(self.target.kind, Arc::clone(&hold), weak),
             }

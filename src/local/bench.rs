@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::lease::Lease;
 use super::waiting::Waiting;
 use super::{Lead, Place, Seat};
 use crate::client::Client;
@@ -13,7 +14,7 @@ use crate::error::Result;
 use crate::guard::LockGuard;
 use crate::hold::{LeasePhase, LossReason};
 use crate::holder::HolderId;
-use crate::keeper::{After, Command, Kept, Release, Reserved, Reserving};
+use crate::keeper::{After, Command, Release, Reserved, Reserving};
 use crate::protocol::handover::{Next, Turn};
 use crate::token::FencingToken;
 
@@ -61,7 +62,7 @@ enum Has {
 struct Leased {
     /// Whoever holds does so by this guard, which nobody sees.
     _guard: LockGuard,
-    lease: Arc<Kept>,
+    lease: Lease,
     turn: Turn,
     /// Whether somebody will tell when it is lost.
     watched: bool,
@@ -132,7 +133,7 @@ impl Bench {
         let unwatched = match &mut state.has {
             Has::Lease(leased) if !leased.watched => {
                 leased.watched = true;
-                Some(Arc::clone(&leased.lease))
+                Some(leased.lease.clone())
             }
             _ => None,
         };
@@ -143,7 +144,7 @@ impl Bench {
         Some(Entered::Waits(Waiting { bench: Arc::clone(self), number, call }))
     }
 
-    fn watch(self: &Arc<Self>, client: &Arc<Client>, lease: Arc<Kept>) {
+    fn watch(self: &Arc<Self>, client: &Arc<Client>, lease: Lease) {
         let watching = Watching { client: Arc::clone(client), bench: Arc::clone(self), lease };
         client.spawn_apart(watch(watching));
     }
@@ -169,7 +170,7 @@ impl Bench {
         client: &Arc<Client>,
         guard: LockGuard,
     ) -> LockGuard {
-        let Some(lease) = guard.kept().map(Arc::clone) else {
+        let Some(lease) = Lease::of(&guard) else {
             self.pass_on(client, None);
             return guard;
         };
@@ -178,24 +179,19 @@ impl Bench {
         let reserved = lease.reserved();
         let turn = Turn::new(token, reserved.up_to, reserved.contested, now);
         let mut state = self.state();
-        let watched = !state.queue.is_empty();
-        let of_all = Arc::clone(&lease);
+        let watched = lease.has_to_be_watched() || !state.queue.is_empty();
+        let of_all = lease.clone();
         state.has = Has::Lease(Leased { _guard: guard, lease: of_all, turn, watched });
         drop(state);
         if watched {
-            self.watch(client, Arc::clone(&lease));
+            self.watch(client, lease.clone());
         }
         Seat::guard(client, self, lease, id, token)
     }
 
     /// The present holder of a lease does not need it any more, or it cannot have it any longer, or
     /// tokens were reserved: on to the next.
-    pub(super) fn go_on(
-        self: &Arc<Self>,
-        client: &Arc<Client>,
-        lease: &Arc<Kept>,
-        mut answer: Answer,
-    ) {
+    pub(super) fn go_on(self: &Arc<Self>, client: &Arc<Client>, lease: &Lease, mut answer: Answer) {
         let now = client.store.clock().now().boot;
         loop {
             let step = self.next(lease, now, answer.busy);
@@ -205,7 +201,7 @@ impl Bench {
             match step {
                 Step::HandOver(waiter, token) => {
                     let id = HolderId::from_random(client.store.rng().bits());
-                    let guard = Seat::guard(client, self, Arc::clone(lease), id, token);
+                    let guard = Seat::guard(client, self, lease.clone(), id, token);
                     match waiter.call.send(Called::Holds(guard)) {
                         // It has gone in this moment: its token is nobody's.
                         Err(Called::Holds(guard)) => Seat::vacate(guard),
@@ -214,7 +210,7 @@ impl Bench {
                 }
                 Step::Reserve(more) => {
                     let (client, bench) = (Arc::clone(client), Arc::clone(self));
-                    let of = Arc::clone(lease);
+                    let of = lease.clone();
                     let done = Reserving::new(move |reserved| {
                         bench.has_reserved(&client, &of, reserved);
                     });
@@ -236,7 +232,7 @@ impl Bench {
         }
     }
 
-    fn next(&self, lease: &Arc<Kept>, now: Boot, busy: bool) -> Step {
+    fn next(&self, lease: &Lease, now: Boot, busy: bool) -> Step {
         let mut state = self.state();
         let State { queue, has, needed, .. } = &mut *state;
         let Some(Leased { turn, .. }) = has.leased(lease) else { return Step::Over(None) };
@@ -268,7 +264,7 @@ impl Bench {
     fn has_reserved(
         self: &Arc<Self>,
         client: &Arc<Client>,
-        lease: &Arc<Kept>,
+        lease: &Lease,
         reserved: Option<Reserved>,
     ) {
         let mut state = self.state();
@@ -332,9 +328,9 @@ impl Bench {
 
 impl Has {
     /// What there is of this lease, if it is the one.
-    fn leased(&mut self, lease: &Arc<Kept>) -> Option<&mut Leased> {
+    fn leased(&mut self, lease: &Lease) -> Option<&mut Leased> {
         match self {
-            Self::Lease(leased) if Arc::ptr_eq(&leased.lease, lease) => Some(leased),
+            Self::Lease(leased) if leased.lease == *lease => Some(leased),
             _ => None,
         }
     }
@@ -385,7 +381,7 @@ async fn watch(watching: Watching) {
 struct Watching {
     client: Arc<Client>,
     bench: Arc<Bench>,
-    lease: Arc<Kept>,
+    lease: Lease,
 }
 
 impl Drop for Watching {

@@ -23,6 +23,7 @@ use crate::telemetry;
 
 mod bench;
 mod lead;
+mod lease;
 mod seat;
 mod waiting;
 

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 use super::bench::{Answer, Bench};
+use super::lease::Lease;
 use crate::client::{Client, Registration};
 use crate::error::Result;
 use crate::guard::{Keeping, LockGuard, WeakKeeping};
 use crate::hold::Hold;
 use crate::holder::HolderId;
-use crate::keeper::{After, Command, Kept, Release};
+use crate::keeper::{After, Command, Release};
 use crate::record::Kind;
 use crate::token::FencingToken;
 
@@ -21,7 +22,7 @@ pub(crate) struct Seat {
     client: Arc<Client>,
     bench: Arc<Bench>,
     /// The lease, which several hold by, one after the other.
-    lease: Arc<Kept>,
+    lease: Lease,
     /// Lives on in what was asked for and is not done yet.
     asked: Arc<()>,
     left: AtomicBool,
@@ -34,7 +35,7 @@ impl Seat {
     pub(super) fn guard(
         client: &Arc<Client>,
         bench: &Arc<Bench>,
-        lease: Arc<Kept>,
+        lease: Lease,
         id: HolderId,
         token: FencingToken,
     ) -> LockGuard {

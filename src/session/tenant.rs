@@ -11,7 +11,7 @@ use super::{Leftover, OpenSession};
 use crate::client::{Client, Registration};
 use crate::error::{Error, ErrorKind};
 use crate::hold::{Hold, LossReason};
-use crate::keeper::{Command, Entry, Obeyed, Release, lost};
+use crate::keeper::{Command, Entry, Obeyed, Release, Reserved, lost};
 use crate::protocol::lock::Own;
 use crate::record::{Kind, Record};
 use crate::store::{Content, Version};
@@ -29,6 +29,8 @@ pub(crate) struct Tenant {
     pub(crate) hold: Arc<Hold>,
     pub(crate) min_hold: Option<Duration>,
     pub(crate) request_timeout: Duration,
+    /// By the write that acquired it.
+    pub(crate) reserved: Reserved,
     /// One write at a time (hazard H12).
     pub(crate) place: Mutex<Place>,
     /// Lives as long as the guard.

@@ -177,6 +177,8 @@ impl User {
                 let fine = match &release {
                     // An operator's order may still have been on its way.
                     Ok(Release::AlreadyLost(LossReason::Broken { .. })) => true,
+                    // A lease that was handed on may have been there before the faults ended.
+                    Ok(Release::AlreadyLost(_)) if terms.crowd.is_some() => true,
                     other => matches!(other, Ok(Release::Released)),
                 };
                 self.tell(|world| {
