@@ -568,8 +568,9 @@ impl Contender {
             return Ok(Err(view));
         }
         if let Some((expected, since)) = self.expected(&view) {
+            let holder = expected.holder;
             polls.expect(expected, since, now);
-            if self.is_overtaken(expected.holder) {
+            if self.is_overtaken(holder) {
                 self.join_the_queue();
                 return Ok(Ok(view));
             }

@@ -15,9 +15,9 @@ use rhythm::Rhythm;
 
 /// How often a waiter looks whether a lock has become free: each look is one conditional read.
 ///
-/// Pauses between looks double from the shortest to the longest, and begin again when somebody else has
-/// got the lock and about when the present holder is expected to be done, going by the tenures in the
-/// lock's history. Each is drawn between three quarters of that and the whole. The number of looks is bounded in any
+/// Looks come when the present holder may be done, going by the tenures in the lock's history; without one,
+/// and after that, pauses double from the shortest to the longest. They begin again when somebody else has
+/// got the lock. Each pause is drawn between three quarters of that and the whole. The number of looks is bounded in any
 /// case: half of those of the first minute may come at any time, the others are spread evenly, and so are all
 /// later ones.
 ///
@@ -38,10 +38,6 @@ pub struct Polling {
     first_minute: Option<u32>,
 }
 
-/// Where somebody is expected to hold a lock for long, a first look comes after this all the same.
-const LONG: Duration = Duration::from_millis(100);
-/// What a lock's way from one to the next takes, roughly, beyond the time it is held.
-const CHANGE: Duration = Duration::from_millis(10);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Polling {
@@ -117,15 +113,15 @@ impl Default for Polling {
 
 /// What is to be expected of those who have the lock or want it, going by the record. It decides when to
 /// look and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     /// Who holds it …
     pub(crate) holder: HolderId,
-    /// … for how long, usually.
-    pub(crate) usual: Option<Usual>,
+    /// … and for how long others did lately, the shortest first.
+    pub(crate) holds: Vec<Duration>,
     /// How many others will have it before.
     pub(crate) ahead: u32,
-    /// How many others have had it lately and may want it again.
+    /// How many others have had it lately and may take it when it is free.
     pub(crate) rivals: u32,
     /// Its last renewal.
     pub(crate) beat: Option<Beat>,
@@ -140,14 +136,6 @@ pub(crate) enum Look {
     Session(HolderId),
 }
 
-/// For how long a lock is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usual {
-    pub(crate) hold: Duration,
-    /// Whether it is for about as long every time.
-    pub(crate) regular: bool,
-}
-
 /// The looks of one waiter.
 #[derive(Debug)]
 pub(crate) struct Polls {
@@ -159,10 +147,10 @@ pub(crate) struct Polls {
     /// When to look at the lock next, purse or no purse.
     planned: Option<Boot>,
     holder: Option<HolderId>,
-    /// When the lock will probably be free, until that has passed.
-    free_at: Option<Boot>,
-    /// The first pause then.
-    about_then: Duration,
+    /// When the lock may be free, going by former holders; the last first.
+    chances: Vec<Boot>,
+    /// How much earlier than that it is looked at most.
+    gap: Duration,
     rhythm: Rhythm,
     session: Option<HolderId>,
 }
@@ -176,8 +164,8 @@ impl Polls {
             bound: polling.shortest,
             planned: None,
             holder: None,
-            free_at: None,
-            about_then: polling.shortest,
+            chances: Vec::new(),
+            gap: polling.shortest,
             rhythm: Rhythm::default(),
             session: None,
         }
@@ -193,23 +181,35 @@ impl Polls {
             return;
         }
         self.planned = None;
+        self.chances.clear();
         let Polling { shortest, longest, .. } = self.polling;
-        let turns = if expected.ahead > 0 { expected.ahead + 1 } else { expected.rivals.max(1) };
-        self.about_then = shortest;
-        self.bound = shortest;
-        if let Some(Usual { hold, regular }) = expected.usual {
-            // What it takes to be late by is measured by how long it is held.
-            let about_then = shortest.max(hold / 8).saturating_mul(turns);
-            self.about_then = about_then.min(longest);
-            let first = if regular {
-                hold.saturating_mul(2)
-            } else {
-                hold.saturating_add(CHANGE).saturating_mul(turns).min(LONG * 2) / 2
-            };
-            self.bound = first.clamp(shortest, longest);
-            let before = hold.saturating_add(CHANGE).saturating_mul(expected.ahead);
-            self.free_at = Some(since.plus(before.saturating_add(hold)));
+        let gap = shortest.saturating_mul(expected.rivals.max(1)).min(longest);
+        self.gap = gap;
+        self.bound = if expected.holds.is_empty() { shortest } else { gap };
+        let Some(most) = expected.holds.last() else { return };
+        if expected.ahead > 0 {
+            // By then it may be first in the queue, and will know more.
+            let soon = expected.holds[expected.holds.len() / 4].saturating_mul(expected.ahead);
+            self.chances.push(since.plus((soon / 4 * 3).max(shortest)));
+            return;
         }
+        // Whenever one of the former holders would have been done, and halfway between two of them; but
+        // for one holder no more than half of what can be spent.
+        let mut before = Duration::ZERO;
+        for hold in &expected.holds {
+            for after in [(before + *hold) / 2, *hold] {
+                let last = self.chances.last().copied().unwrap_or(since);
+                if after >= last.since(since) + gap {
+                    self.chances.push(since.plus(after));
+                }
+            }
+            before = *hold;
+        }
+        self.chances.reverse();
+        let left = self.purse.as_ref().map_or(u32::MAX, |purse| purse.left(now.boot));
+        let every = self.chances.len().div_ceil(usize::try_from(left / 2).unwrap_or(1).max(1));
+        self.chances = self.chances.iter().copied().step_by(every.max(1)).collect();
+        self.bound = gap.max(*most / 4).min(longest);
     }
 
     /// When to look next, and at what.
@@ -227,16 +227,9 @@ impl Polls {
     }
 
     fn next_of_lock(&mut self, now: Boot) -> Boot {
-        if self.free_at.take_if(|at| *at <= now).is_some() {
-            self.bound = self.about_then;
-            self.planned = None;
-        }
         // A look at a session in between does not put it off.
-        let wake = *self.planned.get_or_insert_with(|| {
-            let pause = self.bound / 4 * 3 + self.rng.up_to(self.bound / 4);
-            let wake = now.plus(pause);
-            self.free_at.map_or(wake, |at| wake.min(at))
-        });
+        let wake = self.planned.unwrap_or_else(|| self.plan(now));
+        self.planned = Some(wake);
         // It leaves something for renewals, unless that makes it late.
         let late = wake.plus(self.polling.longest / 2);
         self.purse.as_ref().map_or(wake, |purse| {
@@ -244,11 +237,25 @@ impl Polls {
         })
     }
 
+    fn plan(&mut self, now: Boot) -> Boot {
+        let longest = self.polling.longest;
+        while self.chances.pop_if(|at| *at <= now).is_some() {}
+        if let Some(chance) = self.chances.pop_if(|at| at.since(now) <= longest) {
+            let pause = chance.since(now);
+            let early = self.gap.min(pause / 4);
+            return now.plus(pause - early + self.rng.up_to(early));
+        }
+        let pause = if self.chances.is_empty() { self.bound } else { longest };
+        if self.chances.is_empty() {
+            self.bound = (self.bound * 2).min(longest);
+        }
+        now.plus(pause / 4 * 3 + self.rng.up_to(pause / 4))
+    }
+
     /// It is looked now. Only looks are counted: who has something else to do first, and waits for the
     /// end of a session say, has not looked.
     pub(crate) fn look(&mut self, now: Boot, at: Look) {
         if at == Look::Lock {
-            self.bound = (self.bound * 2).min(self.polling.longest);
             self.planned = None;
         }
         if self.session.is_none() || at != Look::Lock {
@@ -287,6 +294,13 @@ impl Purse {
         Boot::new(earned.since_origin().saturating_sub(in_debt))
     }
 
+    /// How many can be paid for now, but for those that are spared.
+    fn left(&self, now: Boot) -> u32 {
+        let owed = self.earned.unwrap_or_default().since(now).as_nanos();
+        let owed = u32::try_from(owed.div_ceil(self.every.as_nanos())).unwrap_or(u32::MAX);
+        (self.at_once - self.spared).saturating_sub(owed)
+    }
+
     fn spend(&mut self, now: Boot) {
         let earned = self.earned.unwrap_or(now);
         self.earned = Some(earned.max(now).plus(self.every));
@@ -322,10 +336,10 @@ mod tests {
         Polls::new(polling.check().unwrap(), Arc::new(Always(bits)))
     }
 
-    fn held(number: u128, hold: Option<Duration>, ahead: u32, rivals: u32) -> Expected {
-        let usual = hold.map(|hold| Usual { hold, regular: false });
+    fn held(number: u128, holds: &[u64], ahead: u32, rivals: u32) -> Expected {
+        let holds = holds.iter().copied().map(ms).collect();
         let holder = HolderId::from_random(number);
-        Expected { holder, usual, ahead, rivals, beat: None, session: None }
+        Expected { holder, holds, ahead, rivals, beat: None, session: None }
     }
 
     /// The looks within the time.
@@ -364,7 +378,7 @@ mod tests {
             let (mut now, mut within) = (START, [0; 3]);
             for holder in 0.. {
                 // Somebody else has it at every look.
-                polls.expect(held(holder, Some(ms(3)), 0, 7), now, at(now));
+                polls.expect(held(holder, &[3], 0, 7), now, at(now));
                 now = polls.next(now).0;
                 polls.look(now, Look::Lock);
                 let minute = now.since(START).as_secs() / 60;
@@ -379,41 +393,53 @@ mod tests {
     }
 
     #[test]
-    fn a_look_comes_when_the_lock_should_be_free_and_others_soon_after() {
+    fn a_look_comes_whenever_a_former_holder_would_be_done_and_halfway_between() {
         let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
-        polls.expect(held(1, Some(ms(1000)), 0, 1), START, at(START));
-        let seen = looks(&mut polls, ms(1400));
-        assert_eq!(seen, [100, 300, 700, 1000, 1125, 1375].map(ms));
-        // The next holder has it for as long, but was seen late.
-        polls.expect(held(2, Some(ms(40)), 0, 1), Boot::new(ms(999_980)), at(START));
-        assert_eq!(looks(&mut polls, ms(30)), [20, 25].map(ms));
-        // It has it for as long as ever.
-        let usual = Some(Usual { hold: ms(1000), regular: true });
-        polls.expect(Expected { usual, ..held(3, None, 0, 1) }, START, at(START));
-        assert_eq!(looks(&mut polls, ms(1130)), [1000, 1125].map(ms));
+        polls.expect(held(1, &[100, 102, 400], 0, 1), START, at(START));
+        // After all of them, pauses double from a quarter of the longest.
+        assert_eq!(looks(&mut polls, ms(720)), [50, 100, 251, 400, 500, 700].map(ms));
+        // The next holder was seen late.
+        polls.expect(held(2, &[40], 0, 1), Boot::new(ms(999_980)), at(START));
+        assert_eq!(looks(&mut polls, ms(30)), [20, 30].map(ms));
+        // It is never looked more rarely than it may be, however long others had it.
+        polls.expect(held(3, &[60_000], 0, 1), START, at(START));
+        assert_eq!(looks(&mut polls, ms(12_000)), [5000, 10_000].map(ms));
+    }
+
+    #[test]
+    fn one_holder_does_not_use_up_the_reads() {
+        let holds: Vec<_> = (1..=8).map(|eighth| eighth * 100).collect();
+        let mut polls = polls(Polling::new(), u128::MAX);
+        polls.expect(held(1, &holds, 0, 1), START, at(START));
+        assert_eq!(looks(&mut polls, ms(800)), [50, 200, 350, 500, 650, 800].map(ms));
+        let now = START.plus(ms(900));
+        polls.expect(held(2, &holds, 0, 1), now, at(now));
+        assert_eq!(polls.chances.len(), 2);
     }
 
     #[test]
     fn the_more_want_it_the_rarer_each_looks() {
-        let first = |ahead, rivals| {
-            let mut polls = polls(Polling::new(), u128::MAX);
-            polls.expect(held(1, Some(ms(10)), ahead, rivals), START, at(START));
-            polls.next(START).0.since(START)
+        let seen = |ahead, rivals| {
+            let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
+            polls.expect(held(1, &[10, 20, 30], ahead, rivals), START, at(START));
+            looks(&mut polls, ms(30))
         };
-        assert_eq!([first(0, 0), first(0, 1)], [ms(10), ms(10)]);
-        assert_eq!([first(0, 4), first(3, 0)], [ms(10), ms(40)]);
+        assert_eq!(seen(0, 1), [5, 10, 15, 20, 25, 30].map(ms));
+        assert_eq!(seen(0, 4), [20].map(ms));
+        // Three others will have it before.
+        assert_eq!(seen(3, 0)[0], Duration::from_micros(22_500));
     }
 
     #[test]
     fn the_same_holder_starts_nothing_over() {
         let mut polls = polls(Polling::new(), u128::MAX);
         for look in [5, 10, 20, 40] {
-            polls.expect(held(1, None, 0, 0), START, at(START));
+            polls.expect(held(1, &[], 0, 0), START, at(START));
             assert_eq!(polls.next(START).0, START.plus(ms(look)));
             assert_eq!(polls.next(START).0, START.plus(ms(look)), "nobody has looked");
             polls.look(START, Look::Lock);
         }
-        polls.expect(held(2, None, 0, 0), START, at(START));
+        polls.expect(held(2, &[], 0, 0), START, at(START));
         assert_eq!(polls.next(START).0, START.plus(ms(5)));
     }
 

@@ -141,8 +141,8 @@ async fn short_leases_are_watched_as_well_for_as_long_as_the_reads_last() {
     for until_death in [2.0, 2.9, 4.1, 7.0, 9.0] {
         pair.is_in_time(seconds(0.1), seconds(until_death)).await;
     }
-    let pair = Pair::new(12, 0, plain);
-    for until_death in [9.0, 35.0, 58.0, 67.0, 127.0, 301.0] {
+    let pair = Pair::new(15, 0, plain);
+    for until_death in [11.0, 35.0, 58.0, 67.0, 127.0, 301.0] {
         pair.is_in_time(seconds(3.0), seconds(until_death)).await;
     }
 }

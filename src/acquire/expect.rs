@@ -4,12 +4,13 @@
 use super::{Contender, Under, View};
 use crate::clock::Boot;
 use crate::holder::HolderId;
-use crate::polling::{Beat, Expected, Usual};
+use std::time::Duration;
+
+use crate::polling::{Beat, Expected};
 use crate::record::{Ended, Lease, Past, Record};
 
-/// Of how many tenures the usual one is taken, and how many it takes to call them regular.
+/// How many tenures tell for how long the lock is held.
 const TENURES: usize = 8;
-const ENOUGH: usize = 4;
 
 impl Contender {
     /// What to expect, and since when the present holder has been seen.
@@ -21,7 +22,7 @@ impl Contender {
         let (since, lease) = seen.min_by_key(|(since, lease)| (*since, lease.id))?;
         let place = record.waiters.iter().position(|ticket| ticket.id == self.id);
         let ahead = place.and_then(|place| u32::try_from(place).ok()).unwrap_or(0);
-        let usual = usual(&record.history);
+        let holds = holds(&record.history);
         let renewed = match lease.session {
             None => Some((lease, view)),
             Some(session) => self.sessions.get(&session).and_then(|seen| {
@@ -33,8 +34,10 @@ impl Contender {
         let renewed = renewed.filter(|_| ahead == 0);
         let beat = renewed.and_then(|(lease, view)| beat(lease, view));
         let session = lease.session.filter(|_| beat.is_some());
-        let (holder, rivals) = (lease.id, self.rivals(record));
-        Some((Expected { holder, usual, ahead, rivals, beat, session }, since))
+        // Nobody enters past a ticket.
+        let rivals = if place.is_some() { 0 } else { self.rivals(record) };
+        let holder = lease.id;
+        Some((Expected { holder, holds, ahead, rivals, beat, session }, since))
     }
 
     /// Whether somebody else has got the lock since this one wants it, so that it should take a ticket:
@@ -80,17 +83,13 @@ fn beat(lease: &Lease, view: &View) -> Option<Beat> {
     Some(Beat { of: lease.id, at: lease.renewed_at, next: lease.renews_at, seen })
 }
 
-/// The median of the last tenures that ended as they should; regular, if the middle half of them is close
-/// to that.
-fn usual(history: &[Past]) -> Option<Usual> {
+/// For how long it was held lately, the shortest first. Only tenures that ended as they should tell.
+fn holds(history: &[Past]) -> Vec<Duration> {
     let done = |tenure: &&Past| matches!(tenure.ended, Ended::Released | Ended::Finished);
     let last = history.iter().rev().filter(done).take(TENURES);
     let mut holds: Vec<_> = last.map(|tenure| tenure.to.since(tenure.from)).collect();
     holds.sort_unstable();
-    let quarter = |which: usize| holds.get(holds.len() * which / 4).copied();
-    let (low, hold, high) = (quarter(1)?, quarter(2)?, quarter(3)?);
-    let regular = holds.len() >= ENOUGH && high.saturating_sub(low) <= hold / 4;
-    Some(Usual { hold, regular })
+    holds
 }
 
 #[cfg(test)]
@@ -119,15 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_hold_is_the_median_of_the_last_ones() {
-        let of = |times: &[u64]| usual(&held_for(times)).map(|usual| (usual.hold, usual.regular));
-        let ms = Duration::from_millis;
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[7]), Some((ms(7), false)));
-        assert_eq!(of(&[100, 101, 99, 100]), Some((ms(100), true)));
-        assert_eq!(of(&[100, 500, 20, 900]), Some((ms(500), false)));
-        // One that was hung, and those of long ago, change nothing.
-        let times = [5000, 5000, 5000, 100, 100, 100, 90_000, 100, 100, 100, 100];
-        assert_eq!(of(&times), Some((ms(100), true)));
+    fn the_last_eight_tell_for_how_long_it_is_held() {
+        let of = |times: &[u64]| holds(&held_for(times));
+        let ms =
+            |times: &[u64]| times.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
+        assert_eq!(of(&[]), ms(&[]));
+        assert_eq!(of(&[100, 500, 20, 900]), ms(&[20, 100, 500, 900]));
+        assert_eq!(of(&[5000, 5000, 5000, 8, 7, 6, 5, 4, 3, 2, 1]), ms(&[1, 2, 3, 4, 5, 6, 7, 8]));
     }
 }
