@@ -48,7 +48,7 @@ const CLOSE: i64 = 150_000;
 /// How many more it may take to be there than the quickest took.
 const SLACK: i64 = 100_000;
 /// Who is later than that is looked for once more, so much later.
-const LATE: i64 = 1_000_000;
+const LATE: i64 = 300_000;
 
 impl Rhythm {
     /// Takes note of the last renewal there is.
