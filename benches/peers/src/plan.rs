@@ -51,7 +51,7 @@ impl Plan {
             warm_cycles: 100,
             cold_cycles: 60,
             window: Duration::from_millis(1500),
-            contest_window: Duration::from_millis(2500),
+            contest_window: Duration::from_millis(4000),
             short_window: Duration::from_millis(1000),
             sizes: vec![1, 2, 4, 8, 16, 32, 64],
             handovers: handovers([16, 8, 6]),
