@@ -29,7 +29,7 @@ use crate::session::OpenSession;
 use crate::store::{LockStore, Patience, Polled, Swap, Version};
 use crate::telemetry;
 use crate::token::FencingToken;
-use crate::wait::Contention;
+use crate::wait::{Contention, QUEUEING};
 use crate::wake::Awaited;
 
 mod door;
@@ -263,7 +263,7 @@ impl Contender {
             self.unless_given_up(self.clock().sleep_until(self.limit.cut(begin))).await?;
         }
         let mut polls = Polls::new(self.terms.polling, Arc::clone(self.store().rng()));
-        let mut contention = Contention::new(Arc::clone(self.store().rng()));
+        let mut contention = Contention::new(QUEUEING, Arc::clone(self.store().rng()));
         let mut view = match self.remembered() {
             Some(view) => view,
             None => self.look().await?,

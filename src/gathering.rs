@@ -23,7 +23,7 @@ use crate::protocol::gathering::{
 use crate::record::{Arrived, Kind, MAX_MEMBERS, Record};
 use crate::store::{Content, LockStore, Patience, Polled, Read, StoreNow, Swap, Version};
 use crate::token::FencingToken;
-use crate::wait::{Backoff, Contention, POLLING};
+use crate::wait::{Backoff, Contention, POLLING, RETRYING};
 
 mod info;
 
@@ -233,7 +233,7 @@ impl Call {
 
     /// Arrives; what is known then, and whether the epoch has passed.
     async fn arrive(&mut self, member: &str) -> Result<(View, bool)> {
-        let mut contention = Contention::new(Arc::clone(self.store().rng()));
+        let mut contention = Contention::new(RETRYING, Arc::clone(self.store().rng()));
         let mut view = self.look().await?;
         loop {
             self.about = self.about.clone().after(view.found.as_deref());
@@ -323,7 +323,7 @@ impl Call {
     }
 
     async fn end_epoch(&mut self) -> Result<u64> {
-        let mut contention = Contention::new(Arc::clone(self.store().rng()));
+        let mut contention = Contention::new(RETRYING, Arc::clone(self.store().rng()));
         let mut view = self.look().await?;
         loop {
             self.about = self.about.clone().after(view.found.as_deref());

@@ -15,6 +15,8 @@ use crate::token::FencingToken;
 /// How long a record that this process freed is expected to be unchanged. A wrong guess costs a
 /// refused write; a process that comes back later reads first.
 const FRESH: Duration = Duration::from_secs(10);
+/// For how long a lock is taken to be wanted by others who got it before this process.
+const WANTED: Duration = Duration::from_secs(10);
 /// Locks remembered at most.
 const CAPACITY: usize = 4096;
 
@@ -26,6 +28,8 @@ struct Known {
     highest: Option<FencingToken>,
     free: Option<(Box<Record>, Version, Boot)>,
     observations: Observations,
+    /// When somebody else last got the lock before this process.
+    overtaken: Option<Boot>,
 }
 
 impl Memory {
@@ -51,6 +55,17 @@ impl Memory {
             known.observations.note(record, received);
             known.observations.clone()
         })
+    }
+
+    /// Somebody else has got the lock before this process.
+    pub(crate) fn overtaken(&self, key: &Path, now: Boot) {
+        self.with(key, |known| known.overtaken = Some(now));
+    }
+
+    /// Whether that has happened lately.
+    pub(crate) fn was_overtaken(&self, key: &Path, now: Boot) -> bool {
+        let overtaken = self.known().get(key).and_then(|known| known.overtaken);
+        overtaken.is_some_and(|at| now.since(at) < WANTED)
     }
 
     /// A token was issued to this process.

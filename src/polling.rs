@@ -8,16 +8,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::holder::HolderId;
 use crate::rng::Randomness;
 
+mod purse;
 mod rhythm;
 
+use purse::{MINUTE, Purse};
 pub(crate) use rhythm::Beat;
 use rhythm::Rhythm;
 
 /// How often a waiter looks whether a lock has become free: each look is one conditional read.
 ///
 /// Looks come when the present holder may be done, going by the tenures in the lock's history; without one,
-/// and after that, pauses double from the shortest to the longest. They begin again when somebody else has
-/// got the lock. Each pause is drawn between three quarters of that and the whole. The number of looks is bounded in any
+/// and after that, pauses double from the shortest to the longest, each drawn between three quarters of that
+/// and the whole. Both begin again when somebody else has got the lock. The number of looks is bounded in any
 /// case: half of those of the first minute may come at any time, the others are spread evenly, and so are all
 /// later ones.
 ///
@@ -37,8 +39,6 @@ pub struct Polling {
     longest: Duration,
     first_minute: Option<u32>,
 }
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl Polling {
     /// What is done unless something else is asked for: pauses from 5 ms to 5 s, and at most 30 reads in the
@@ -264,46 +264,6 @@ impl Polls {
         if let Some(purse) = &mut self.purse {
             purse.spend(now);
         }
-    }
-}
-
-/// How many reads can be paid for: so many at any time, and another one every so often. (The generic cell
-/// rate algorithm, ITU-T I.371.)
-#[derive(Debug)]
-struct Purse {
-    every: Duration,
-    at_once: u32,
-    /// How many of those are only for renewals, which are seen in time or in vain.
-    spared: u32,
-    /// By when all that was spent would have been earned.
-    earned: Option<Boot>,
-}
-
-impl Purse {
-    fn of(first_minute: u32) -> Self {
-        let at_once = first_minute / 2;
-        let every = MINUTE / (first_minute - at_once);
-        Self { every, at_once, spared: at_once / 4, earned: None }
-    }
-
-    /// From when on the next read can be paid for, with so many left: when the last but one of those that can
-    /// be spent at once has been earned again.
-    fn payable(&self, left: u32) -> Boot {
-        let in_debt = self.every * (self.at_once - 1 - left);
-        let earned = self.earned.unwrap_or_default();
-        Boot::new(earned.since_origin().saturating_sub(in_debt))
-    }
-
-    /// How many can be paid for now, but for those that are spared.
-    fn left(&self, now: Boot) -> u32 {
-        let owed = self.earned.unwrap_or_default().since(now).as_nanos();
-        let owed = u32::try_from(owed.div_ceil(self.every.as_nanos())).unwrap_or(u32::MAX);
-        (self.at_once - self.spared).saturating_sub(owed)
-    }
-
-    fn spend(&mut self, now: Boot) {
-        let earned = self.earned.unwrap_or(now);
-        self.earned = Some(earned.max(now).plus(self.every));
     }
 }
 

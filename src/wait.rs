@@ -20,6 +20,10 @@ pub(crate) const POLLING: Pace =
 /// Between attempts of a request that failed.
 pub(crate) const RETRYING: Pace =
     Pace { first: Duration::from_millis(50), cap: Duration::from_secs(2) };
+/// Between attempts to take a ticket while others write the same record. Whoever takes and leaves a lock all the
+/// time is not to keep others from it for long; and of those who want one, no more than are served in turn.
+pub(crate) const QUEUEING: Pace =
+    Pace { first: Duration::from_millis(2), cap: Duration::from_millis(50) };
 
 /// Exponential backoff with full jitter (Brooker 2015): each delay is uniform between zero and a
 /// bound that doubles from the first to the cap. Never ends by itself.
@@ -65,8 +69,8 @@ pub(crate) struct Contention {
 }
 
 impl Contention {
-    pub(crate) fn new(rng: Arc<dyn Randomness>) -> Self {
-        Self { lost: false, backoff: Backoff::new(RETRYING, rng) }
+    pub(crate) fn new(pace: Pace, rng: Arc<dyn Randomness>) -> Self {
+        Self { lost: false, backoff: Backoff::new(pace, rng) }
     }
 
     /// After another refused write: how long to pause.

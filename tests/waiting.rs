@@ -77,6 +77,32 @@ async fn whoever_is_overtaken_takes_a_ticket() {
 }
 
 #[tokio::test]
+async fn whoever_was_overtaken_lately_takes_a_ticket_at_once() {
+    let world = World::new();
+    let guard = world.goes_around(0).await;
+    let lock = world.lock().await;
+    let waiting = world.waiter(lock.clone());
+    breathe().await;
+    world.clock.pass(SECOND).await;
+    guard.release().await.expect("releases");
+    let guard = world.goes_around(0).await;
+    guard.release().await.expect("releases");
+    let own = world.clock.passing(waiting).await.expect("no panic");
+    own.release().await.expect("releases");
+    for (later, tickets) in [(SECOND, 1), (20 * SECOND, 0)] {
+        world.clock.pass(later).await;
+        let guard = world.goes_around(0).await;
+        let waiting = world.waiter(lock.clone());
+        breathe().await;
+        world.clock.pass(2 * SECOND).await;
+        assert_eq!(world.tickets().await, tickets, "after {later:?}");
+        guard.release().await.expect("releases");
+        let own = world.clock.passing(waiting).await.expect("no panic");
+        own.release().await.expect("releases");
+    }
+}
+
+#[tokio::test]
 async fn nobody_takes_a_ticket_who_does_not_want_to_or_cannot() {
     let world = World::new();
     let guard = world.goes_around(0).await;

@@ -40,12 +40,20 @@ impl Contender {
         Some((Expected { holder, holds, ahead, rivals, beat, session }, since))
     }
 
-    /// Whether somebody else has got the lock since this one wants it, so that it should take a ticket:
-    /// whoever leaves the lock and wants it again is there first, time and again.
+    /// Whether somebody else has got the lock since this one wants it, or did so to this process lately, so
+    /// that it should take a ticket: whoever leaves the lock and wants it again is there first, time and
+    /// again.
     pub(super) fn is_overtaken(&mut self, holder: HolderId) -> bool {
         let before = self.rival.replace(holder);
+        if !self.target.may_queue || self.target.want.queue {
+            return false;
+        }
+        let now = self.clock().now().boot;
         let overtaken = before.is_some_and(|before| before != holder);
-        overtaken && self.target.may_queue && !self.target.want.queue
+        if overtaken {
+            self.client().memory.overtaken(&self.key, now);
+        }
+        overtaken || self.client().memory.was_overtaken(&self.key, now)
     }
 
     /// Goes on as an acquisition that waits in the queue.

@@ -46,12 +46,12 @@ impl Plan {
     pub fn full() -> Self {
         Self {
             quick: false,
-            rounds: 5,
-            long_rounds: 3,
+            rounds: 3,
+            long_rounds: 2,
             warm_cycles: 100,
             cold_cycles: 60,
             window: Duration::from_millis(1500),
-            contest_window: Duration::from_millis(4000),
+            contest_window: Duration::from_millis(3000),
             short_window: Duration::from_millis(1000),
             sizes: vec![1, 2, 4, 8, 16, 32, 64],
             handovers: handovers([16, 8, 6]),
