@@ -2,12 +2,13 @@
 //! `cargo run --release --all-features --example overhead [STORE-URL …]`.
 //!
 //! Measures, in turn so that a noisy machine disturbs all alike: two and three raw conditional
-//! requests, a warm and a cold cycle of acquire and release. Medians.
+//! requests, a warm and a cold cycle of acquire and release, as it is and with `Runtime::Current`, which
+//! spares two changes of thread for each request. Medians.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leaselock::{DirectoryStore, Store};
+use leaselock::{DirectoryStore, Runtime, Store};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
@@ -21,9 +22,9 @@ async fn main() -> Result<(), Error> {
     if urls.is_empty() {
         urls = vec!["memory:///".to_owned(), format!("file://{}", directory.path().display())];
     }
-    let (title, columns) = (format!("medians of {rounds}"), ["2 PUT", "warm", "GET+2 PUT", "cold"]);
-    let [two, warm, three, cold] = columns;
-    println!("{title:<28} {two:>10} {warm:>10} {0:>6}  {three:>10} {cold:>10} {0:>6}", "ratio");
+    println!("medians of {rounds}; ratios to the raw requests: own thread, caller's runtime");
+    let columns = ["2 PUT", "warm", "own", "here", "GET+2 PUT", "cold", "own", "here"];
+    print_row("", &columns.map(str::to_owned));
     for url in urls {
         measure(&url, rounds).await?;
     }
@@ -41,20 +42,21 @@ async fn measure(url: &str, rounds: usize) -> Result<(), Error> {
         }
     };
     let store = open().check_preconditions(false).open().await?;
+    let here = open().check_preconditions(false).runtime(Runtime::Current).open().await?;
     let stranger = open().check_preconditions(false).open().await?;
     let key: Path = prefix.parts().chain(Path::from("overhead/raw").parts()).collect();
     let mut version = put(&objects, &key, PutMode::Create).await?;
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Vec<Duration>; 6] = Default::default();
     store.lock("x").acquire().await?.release().await?;
+    here.lock("y").acquire().await?.release().await?;
     for round in 0..rounds + 10 {
         let began = now();
         version = put(&objects, &key, PutMode::Update(version)).await?;
         version = put(&objects, &key, PutMode::Update(version)).await?;
         let two_puts = now() - began;
 
-        let began = now();
-        store.lock("x").acquire().await?.release().await?;
-        let warm = now() - began;
+        let warm = cycle(&store, "x").await?;
+        let warm_here = cycle(&here, "y").await?;
 
         let began = now();
         objects.get(&key).await?.bytes().await?;
@@ -63,26 +65,48 @@ async fn measure(url: &str, rounds: usize) -> Result<(), Error> {
         let three = now() - began;
 
         // A record that this handle has never seen: a stranger made it.
-        let name = format!("cold/{round}");
-        stranger.lock(&name).acquire().await?.release().await?;
-        let began = now();
-        store.lock(&name).acquire().await?.release().await?;
-        let cold = now() - began;
+        let [name, name_here] = ["cold", "here"].map(|mode| format!("{mode}/{round}"));
+        cycle(&stranger, &name).await?;
+        let cold = cycle(&store, &name).await?;
+        cycle(&stranger, &name_here).await?;
+        let cold_here = cycle(&here, &name_here).await?;
         if round >= 10 {
-            for (times, time) in times.iter_mut().zip([two_puts, warm, three, cold]) {
+            let taken = [two_puts, warm, warm_here, three, cold, cold_here];
+            for (times, time) in times.iter_mut().zip(taken) {
                 times.push(time);
             }
         }
     }
     objects.delete(&key).await?;
-    let [two_puts, warm, three, cold] = times.map(median);
+    let [two_puts, warm, warm_here, three, cold, cold_here] = times.map(median);
     let name = url.split('?').next().unwrap_or(url);
-    println!(
-        "{name:<28.28} {two_puts:>10.1?} {warm:>10.1?} {:>6.2}  {three:>10.1?} {cold:>10.1?} {:>6.2}",
-        warm.as_secs_f64() / two_puts.as_secs_f64(),
-        cold.as_secs_f64() / three.as_secs_f64(),
-    );
+    let over =
+        |time: Duration, raw: Duration| format!("{:.2}", time.as_secs_f64() / raw.as_secs_f64());
+    let time = |time: Duration| format!("{time:.1?}");
+    let row = [
+        time(two_puts),
+        time(warm),
+        over(warm, two_puts),
+        over(warm_here, two_puts),
+        time(three),
+        time(cold),
+        over(cold, three),
+        over(cold_here, three),
+    ];
+    print_row(name, &row);
     Ok(())
+}
+
+/// How long it takes to take a free lock and give it back.
+async fn cycle(store: &Store, lock: &str) -> Result<Duration, Error> {
+    let began = now();
+    store.lock(lock).acquire().await?.release().await?;
+    Ok(now() - began)
+}
+
+fn print_row(name: &str, row: &[String; 8]) {
+    let row: String = row.iter().map(|cell| format!(" {cell:>9}")).collect();
+    println!("{name:<24.24}{row}");
 }
 
 fn raw(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), Error> {
@@ -105,8 +129,8 @@ async fn put(
 ) -> Result<UpdateVersion, Error> {
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    // As large as a record.
-    let body = PutPayload::from(format!("{number:0>700}"));
+    // As large as a record with a full history.
+    let body = PutPayload::from(format!("{number:0>3500}"));
     let options = PutOptions { mode, ..PutOptions::default() };
     let result = objects.put_opts(key, body, options).await?;
     Ok(UpdateVersion { e_tag: result.e_tag, version: result.version })

@@ -72,7 +72,7 @@ pub async fn hold_many(
         Holding::Records => {
             for name in names {
                 let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-                objects.put_opts(&Path::from(name), record::body().await?, options).await?;
+                objects.put_opts(&Path::from(name), record::body(0).await?, options).await?;
             }
         }
     }

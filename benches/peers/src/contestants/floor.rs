@@ -20,8 +20,8 @@ pub struct Floor(Arc<Objects>);
 struct Objects {
     objects: Arc<dyn ObjectStore>,
     root: Path,
-    /// The versions that were written last.
-    known: Mutex<HashMap<Path, UpdateVersion>>,
+    /// The versions that were written last, and how often each was held.
+    known: Mutex<HashMap<Path, (UpdateVersion, usize)>>,
     requests: AtomicU64,
 }
 
@@ -29,6 +29,7 @@ struct Written {
     objects: Arc<Objects>,
     key: Path,
     version: UpdateVersion,
+    held_before: usize,
 }
 
 impl Floor {
@@ -40,7 +41,7 @@ impl Floor {
 }
 
 impl Objects {
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Path, UpdateVersion>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Path, (UpdateVersion, usize)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,10 +54,11 @@ impl Objects {
         }
     }
 
-    async fn put(&self, key: &Path, mode: PutMode) -> Result<UpdateVersion> {
+    /// Writes as many bytes as the record would have that was held so often.
+    async fn put(&self, key: &Path, mode: PutMode, held: usize) -> Result<UpdateVersion> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let options = PutOptions { mode, ..PutOptions::default() };
-        let written = self.objects.put_opts(key, record::body().await?, options).await?;
+        let written = self.objects.put_opts(key, record::body(held).await?, options).await?;
         Ok(UpdateVersion { e_tag: written.e_tag, version: written.version })
     }
 }
@@ -68,15 +70,15 @@ impl Contestant for Floor {
         let path = Path::from(format!("floor/{name}"));
         let key: Path = objects.root.parts().chain(path.parts()).collect();
         let known = objects.known().remove(&key);
-        let mode = match known {
-            Some(version) => PutMode::Update(version),
+        let (mode, held_before) = match known {
+            Some((version, held)) => (PutMode::Update(version), held),
             None => {
                 objects.is_new(&key).await?;
-                PutMode::Create
+                (PutMode::Create, 0)
             }
         };
-        let version = objects.put(&key, mode).await?;
-        Ok(Box::new(Written { objects, key, version }))
+        let version = objects.put(&key, mode, held_before).await?;
+        Ok(Box::new(Written { objects, key, version, held_before }))
     }
 
     fn requests(&self) -> Option<Requests> {
@@ -87,8 +89,9 @@ impl Contestant for Floor {
 #[async_trait]
 impl Held for Written {
     async fn unlock(self: Box<Self>) -> Result<()> {
-        let version = self.objects.put(&self.key, PutMode::Update(self.version)).await?;
-        self.objects.known().insert(self.key, version);
+        let held = self.held_before + 1;
+        let version = self.objects.put(&self.key, PutMode::Update(self.version), held).await?;
+        self.objects.known().insert(self.key, (version, held));
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ impl Contestant for Naive {
         loop {
             self.requests.fetch_add(1, Ordering::Relaxed);
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            match self.objects.put_opts(&key, record::body().await?, options).await {
+            match self.objects.put_opts(&key, record::body(0).await?, options).await {
                 Ok(_) => break,
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                     tokio::time::sleep(ASKS_EVERY).await;
