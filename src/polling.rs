@@ -193,22 +193,11 @@ impl Polls {
             self.chances.push(since.plus((soon / 4 * 3).max(shortest)));
             return;
         }
-        // Whenever one of the former holders would have been done, and halfway between two of them; but
-        // for one holder no more than half of what can be spent.
-        let mut before = Duration::ZERO;
-        for hold in &expected.holds {
-            for after in [(before + *hold) / 2, *hold] {
-                let last = self.chances.last().copied().unwrap_or(since);
-                if after >= last.since(since) + gap {
-                    self.chances.push(since.plus(after));
-                }
-            }
-            before = *hold;
-        }
-        self.chances.reverse();
+        let chances = chances(&expected.holds, gap);
+        // For one holder no more than half of what can be spent.
         let left = self.purse.as_ref().map_or(u32::MAX, |purse| purse.left(now.boot));
-        let every = self.chances.len().div_ceil(usize::try_from(left / 2).unwrap_or(1).max(1));
-        self.chances = self.chances.iter().copied().step_by(every.max(1)).collect();
+        let every = chances.len().div_ceil((left / 2).max(1) as usize).max(1);
+        self.chances.extend(chances.iter().rev().step_by(every).map(|after| since.plus(*after)));
         self.bound = gap.max(*most / 4).min(longest);
     }
 
@@ -245,8 +234,9 @@ impl Polls {
             let early = self.gap.min(pause / 4);
             return now.plus(pause - early + self.rng.up_to(early));
         }
-        let pause = if self.chances.is_empty() { self.bound } else { longest };
+        let mut pause = longest;
         if self.chances.is_empty() {
+            pause = self.bound;
             self.bound = (self.bound * 2).min(longest);
         }
         now.plus(pause / 4 * 3 + self.rng.up_to(pause / 4))
@@ -265,6 +255,23 @@ impl Polls {
             purse.spend(now);
         }
     }
+}
+
+/// After how long one of the former holders would have been done, and halfway between two of them, but not
+/// more often than every `gap`.
+fn chances(holds: &[Duration], gap: Duration) -> Vec<Duration> {
+    let mut chances = Vec::new();
+    let (mut before, mut last) = (Duration::ZERO, Duration::ZERO);
+    for hold in holds {
+        for after in [(before + *hold) / 2, *hold] {
+            if after >= last + gap {
+                chances.push(after);
+                last = after;
+            }
+        }
+        before = *hold;
+    }
+    chances
 }
 
 #[cfg(test)]

@@ -68,13 +68,8 @@ impl Pair {
         let waiting = tokio::spawn(async move { lock.acquire().await });
         breathe().await;
         its_own_too.reset();
-        let mut left = until_death - until_wait;
-        while !left.is_zero() {
-            let step = left.min(Duration::from_millis(100));
-            self.clock.advance(step);
-            breathe().await;
-            left -= step;
-        }
+        let death = self.clock.now().boot.plus(until_death - until_wait);
+        self.clock.passing(self.clock.sleep_until(death)).await;
         let reads = its_own_too.counts().reads();
         let last = *last.lock().expect("no panic");
         its_own.fail_next_puts(u64::MAX, FailKind::BeforeDenied);

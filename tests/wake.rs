@@ -172,6 +172,24 @@ impl World {
     }
 }
 
+/// Somebody holds `x`, and somebody else who listens waits for it in the queue.
+struct Waits {
+    world: World,
+    waiter: Process,
+    guard: LockGuard,
+    waiting: JoinHandle<LockGuard>,
+}
+
+impl Waits {
+    async fn new() -> Self {
+        let world = World::new();
+        let (holder, waiter) = (world.sender().await, world.listener().await);
+        let guard = holder.holds("x").await;
+        let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+        Self { world, waiter, guard, waiting }
+    }
+}
+
 impl Process {
     async fn holds(&self, name: &str) -> LockGuard {
         self.store.lock(name).ttl(TTL).acquire().await.expect("acquires")
@@ -198,10 +216,7 @@ fn send(datagram: &[u8], to: SocketAddr) {
 
 #[tokio::test]
 async fn who_is_served_looks_at_once() {
-    let world = World::new();
-    let (holder, waiter) = (world.sender().await, world.listener().await);
-    let guard = holder.holds("x").await;
-    let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+    let Waits { world, waiter, guard, waiting } = Waits::new().await;
     let looks = waiter.asks(async {
         released(guard).await;
         assert!(acquired(waiting).await.is_held());
@@ -258,10 +273,7 @@ async fn nobody_is_told_unless_both_sides_want_it() {
 
 #[tokio::test]
 async fn a_stranger_makes_nobody_look() {
-    let world = World::new();
-    let (holder, waiter) = (world.sender().await, world.listener().await);
-    let guard = holder.holds("x").await;
-    let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+    let Waits { world, waiter, guard, waiting } = Waits::new().await;
     let Wake { to, nonce, .. } = world.hint("x.lock").await;
     let right = datagram(&nonce.to_string());
     let mut wrong = vec![datagram("00112233445566778899aabbccddeeff"), Vec::new(), vec![0; 1400]];
@@ -285,10 +297,7 @@ async fn a_stranger_makes_nobody_look() {
 
 #[tokio::test]
 async fn a_hint_about_nothing_costs_one_look_and_its_copies_none() {
-    let world = World::new();
-    let (holder, waiter) = (world.sender().await, world.listener().await);
-    let guard = holder.holds("x").await;
-    let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+    let Waits { world, waiter, guard, waiting } = Waits::new().await;
     let Wake { to, nonce, .. } = world.hint("x.lock").await;
     let right = datagram(&nonce.to_string());
     let witness = waiter.asks(world.has_heard(&waiter)).await;
@@ -332,10 +341,7 @@ async fn each_ticket_has_a_nonce_of_its_own() {
 
 #[tokio::test]
 async fn who_has_lost_its_ticket_is_told_by_the_next_one() {
-    let world = World::new();
-    let (holder, waiter) = (world.sender().await, world.listener().await);
-    let guard = holder.holds("x").await;
-    let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+    let Waits { world, guard, waiting, .. } = Waits::new().await;
     let first = world.hint("x.lock").await;
     // Somebody takes it out of the queue, and makes its waiter look.
     let mut document = world.document("x.lock").await;
@@ -433,10 +439,7 @@ async fn a_strange_hint_is_ignored_and_kept() {
     ];
     for strange in strange {
         let strange: Value = serde_json::from_str(strange).expect("is JSON");
-        let world = World::new();
-        let (holder, waiter) = (world.sender().await, world.listener().await);
-        let guard = holder.holds("x").await;
-        let waiting = world.waits_for(patient(&waiter.store, "x")).await;
+        let Waits { world, guard, waiting, .. } = Waits::new().await;
         let mut document = world.document("x.lock").await;
         document["waiters"][0]["wake"] = strange.clone();
         world.overwrite("x.lock", &document).await;

@@ -1,11 +1,11 @@
 //! What a waiter expects of those who have the lock or want it, going by the record. It decides when to
 //! look, and nothing else.
 
+use std::time::Duration;
+
 use super::{Contender, Under, View};
 use crate::clock::Boot;
 use crate::holder::HolderId;
-use std::time::Duration;
-
 use crate::polling::{Beat, Expected};
 use crate::record::{Ended, Lease, Past, Record};
 
