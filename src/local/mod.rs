@@ -189,16 +189,79 @@ impl Local {
 
 #[cfg(test)]
 mod tests {
+    use super::waiting::Waiting;
     use super::*;
     use crate::handle::Store;
     use crate::record::Kind;
     use crate::runtime::Runtime;
 
-    #[tokio::test]
-    async fn whoever_comes_after_the_end_is_sent_away_and_leaves_nothing() {
+    async fn open() -> (Arc<Client>, Target) {
         let store = Store::builder("memory:///").runtime(Runtime::Current);
         let client = store.open().await.unwrap().into_client();
         let lock = Target::alone(Arc::clone(&client), Kind::Lock, "x".to_owned());
+        (client, lock)
+    }
+
+    fn waits(client: &Arc<Client>, place: &Place) -> Waiting {
+        match client.local.enter(client, place, Limit::Forever).unwrap() {
+            Entered::Waits(waiting) => waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn called(waiting: Waiting, client: &Client) -> Called {
+        let end = client.store.clock().now().boot.plus(Duration::from_secs(30));
+        waiting.called(client, Limit::Until(end)).await.unwrap().expect("is called")
+    }
+
+    /// The moment between being taken out of the queue and being called, in which another thread drops
+    /// whoever waits.
+    fn gone(client: &Arc<Client>, place: &Place) -> Waiting {
+        let mut gone = waits(client, place);
+        gone.call.close();
+        gone
+    }
+
+    #[tokio::test]
+    async fn whoever_has_just_gone_is_passed_over() {
+        let (client, lock) = open().await;
+        let options = LockOptions::default();
+        let Contended::Acquired(first) = contend(&lock, &options, Limit::Forever).await.unwrap()
+        else {
+            panic!("nobody else is there")
+        };
+        let key = name::key_of(lock.kind, client.store.prefix(), &lock.name).unwrap();
+        let place = Place::of(key, &options);
+        let _gone = (gone(&client, &place), gone(&client, &place));
+        let waiting = waits(&client, &place);
+        let token = first.token();
+        // The first release reserves tokens for those who wait.
+        drop(first);
+        match called(waiting, &client).await {
+            Called::Holds(guard) => assert_eq!(guard.token().get(), token.get() + 3),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_just_gone_does_not_lead() {
+        let (client, lock) = open().await;
+        let key = name::key_of(lock.kind, client.store.prefix(), &lock.name).unwrap();
+        let place = Place::of(key, &LockOptions::default());
+        let Entered::Leads(lead) = client.local.enter(&client, &place, Limit::Forever).unwrap()
+        else {
+            panic!("nobody else is there")
+        };
+        let _gone = (gone(&client, &place), gone(&client, &place));
+        let waiting = waits(&client, &place);
+        drop(lead);
+        let called = called(waiting, &client).await;
+        assert!(matches!(called, Called::Leads(_)), "{called:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_after_the_end_is_sent_away_and_leaves_nothing() {
+        let (client, lock) = open().await;
         let options = LockOptions::default();
         let first = contend(&lock, &options, Limit::Forever).await.unwrap();
         assert_eq!(client.local.benches().len(), 1);

@@ -502,15 +502,6 @@ pub(crate) const ALL: &[Sabotage] = &[
         &[edit("src/local/bench.rs", "    ended.await;", "    ended.await;\n    std::mem::forget(watching);")],
     ),
     library(
-        "queue-not-gone-on-with",
-        "whoever waits in a process is not called when its first waiter has gone",
-        &[edit(
-            "src/local/bench.rs",
-            "                        Err(Called::Holds(guard)) => Seat::vacate(guard),",
-            "                        Err(Called::Holds(guard)) => return Seat::vacate(guard),",
-        )],
-    ),
-    library(
         "hand-over-without-token",
         "a release hands over without a new token",
         &[edit(

@@ -273,6 +273,21 @@ fn weather(plan: &Plan, rng: &mut SmallRng) -> What {
     What::Weather { process, length: length(plan, rng), weather }
 }
 
+/// Whoever has the fastest clock reads slowly while the holder with the slowest one renews its lease for
+/// the last time: a read that began before may be the first to show that.
+pub(crate) fn of_slow_reader(plan: &Plan, rng: &mut SmallRng) -> Vec<Fault> {
+    let fastest = (0..plan.processes.len()).max_by_key(|process| plan.processes[*process].rate);
+    let lost = isolation(plan, rng);
+    let When::Landed { process, nth, .. } = lost.when else { return Vec::new() };
+    if !rng.chance(50) || nth == 0 || fastest == Some(process) {
+        return Vec::new();
+    }
+    let weather = Weather::Slow(plan.ttl / 7);
+    let what = What::Weather { process: fastest, length: plan.ttl * 2 / 3, weather };
+    let before = When::Landed { process, nth: nth - 1, after: Duration::ZERO };
+    vec![Fault { when: before, what }, lost]
+}
+
 /// A holder loses its connection right after a write has landed, for longer than its lease: while
 /// somebody else waits, the two clocks run a race.
 fn isolation(plan: &Plan, rng: &mut SmallRng) -> Fault {

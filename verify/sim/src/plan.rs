@@ -199,6 +199,7 @@ impl Plan {
         plan.faults = faults::schedule(&plan, &mut stream(seed, &[2]));
         plan.faults.extend(faults::of_family(&plan, &mut stream(seed, &[11])));
         plan.faults.extend(faults::of_quorum(&plan, &mut stream(seed, &[13])));
+        plan.faults.extend(faults::of_slow_reader(&plan, &mut stream(seed, &[18])));
         plan
     }
 
