@@ -41,13 +41,19 @@ async fn contend(
     fair: bool,
 ) -> Result<Vec<u64>, Box<dyn std::error::Error>> {
     let name = if fair { "fairness/queue" } else { "fairness/default" };
-    let end = tokio::time::Instant::from_std(Instant::now() + Duration::from_secs(options.seconds));
-    let mut tasks = Vec::new();
+    let mut contenders = Vec::new();
     for _ in 0..options.contenders {
         // A handle of its own is like a process of its own.
         let store: Store = leaselock::open(url).await?;
+        // The first lock of a store is taken after it was checked.
+        store.lock("fairness/ready").acquire().await?.release().await?;
         let lock = store.lock(name);
         let lock = if fair { lock.fair() } else { lock };
+        contenders.push((store, lock));
+    }
+    let end = tokio::time::Instant::from_std(Instant::now() + Duration::from_secs(options.seconds));
+    let mut tasks = Vec::new();
+    for (store, lock) in contenders {
         let work = options.work;
         tasks.push(tokio::spawn(async move {
             let mut count = 0;

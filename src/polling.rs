@@ -11,7 +11,7 @@ use crate::rng::Randomness;
 mod purse;
 mod rhythm;
 
-use purse::{MINUTE, Purse, RENEWALS};
+use purse::{MINUTE, Purse};
 pub(crate) use rhythm::Beat;
 use rhythm::Rhythm;
 
@@ -151,30 +151,8 @@ pub(crate) struct Polls {
     chances: Vec<Boot>,
     /// How much earlier than that it is looked at most.
     gap: Duration,
-    place: Place,
     rhythm: Rhythm,
     session: Option<HolderId>,
-}
-
-/// A place in the queue, seen more than once.
-#[derive(Debug, Default)]
-struct Place {
-    /// When it was seen first, and how many others were ahead then.
-    first: Option<(Boot, u32)>,
-}
-
-impl Place {
-    /// How long it takes for another one to have had the lock, which is more than that one holds it.
-    fn moves_every(&mut self, ahead: u32, now: Boot) -> Option<Duration> {
-        match self.first {
-            Some((since, before)) if before > ahead => Some(now.since(since) / (before - ahead)),
-            Some((_, before)) if before == ahead => None,
-            _ => {
-                self.first = Some((now, ahead));
-                None
-            }
-        }
-    }
 }
 
 impl Polls {
@@ -188,7 +166,6 @@ impl Polls {
             holder: None,
             chances: Vec::new(),
             gap: polling.shortest,
-            place: Place::default(),
             rhythm: Rhythm::default(),
             session: None,
         }
@@ -197,10 +174,6 @@ impl Polls {
     /// Takes note of who holds the lock, seen to do so since `since`.
     pub(crate) fn expect(&mut self, expected: Expected, since: Boot, now: Moment) {
         self.session = expected.session;
-        if let Some(purse) = &mut self.purse {
-            // Whoever is first in the queue needs them more: all others wait for it.
-            purse.spare_one_in(if expected.ahead > 0 { 2 } else { RENEWALS });
-        }
         if let Some(beat) = expected.beat {
             self.rhythm.note(beat, now);
         }
@@ -213,14 +186,11 @@ impl Polls {
         let gap = shortest.saturating_mul(expected.rivals.max(1)).min(longest);
         self.gap = gap;
         self.bound = if expected.holds.is_empty() { shortest } else { gap };
-        let moves_every = self.place.moves_every(expected.ahead, now.boot);
         let Some(most) = expected.holds.last() else { return };
         if expected.ahead > 0 {
             // By then it may be first in the queue, and will know more.
-            let each = moves_every.unwrap_or(expected.holds[expected.holds.len() / 4]);
-            let soon = each.saturating_mul(expected.ahead);
+            let soon = expected.holds[expected.holds.len() / 4].saturating_mul(expected.ahead);
             self.chances.push(since.plus((soon / 4 * 3).max(shortest)));
-            self.bound = gap.max(soon / 4).min(longest);
             return;
         }
         let chances = chances(&expected.holds, gap);
@@ -249,7 +219,7 @@ impl Polls {
         // A look at a session in between does not put it off.
         let wake = self.planned.unwrap_or_else(|| self.plan(now));
         self.planned = Some(wake);
-        // It leaves something for what matters more, unless that makes it late.
+        // It leaves something for renewals, unless that makes it late.
         let late = wake.plus(self.polling.longest / 2);
         self.purse.as_ref().map_or(wake, |purse| {
             wake.max(purse.payable(purse.spared)).min(late.max(purse.payable(0)))
@@ -425,36 +395,6 @@ mod tests {
         assert_eq!(seen(0, 4), [20].map(ms));
         // Three others will have it before.
         assert_eq!(seen(3, 0)[0], Duration::from_micros(22_500));
-    }
-
-    #[test]
-    fn who_stands_further_back_learns_how_fast_the_queue_moves() {
-        let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
-        polls.expect(held(1, &[10], 6, 0), START, at(START));
-        assert_eq!(polls.next(START).0, START.plus(ms(45)));
-        // Two places in as much time.
-        let now = START.plus(ms(45));
-        polls.look(now, Look::Lock);
-        polls.expect(held(2, &[10], 4, 0), now, at(now));
-        assert_eq!(polls.next(now).0, now.plus(Duration::from_micros(67_500)));
-    }
-
-    #[test]
-    fn who_stands_further_back_leaves_reads_for_when_it_is_first() {
-        let mut polls = polls(Polling::new(), u128::MAX);
-        let mut now = START;
-        for ahead in (1..=20).rev() {
-            polls.expect(held(ahead.into(), &[10], ahead, 0), now, at(now));
-            now = polls.next(now).0;
-            polls.look(now, Look::Lock);
-        }
-        polls.expect(held(0, &[10], 0, 0), now, at(now));
-        for _ in 0..3 {
-            let next = polls.next(now).0;
-            assert!(next.since(now) < ms(50), "{:?}", next.since(now));
-            polls.look(next, Look::Lock);
-            now = next;
-        }
     }
 
     #[test]

@@ -6,16 +6,13 @@ use crate::clock::Boot;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// One in so many reads is only for renewals, which are seen in time or in vain.
-pub(super) const RENEWALS: u32 = 4;
-
 /// So many reads can be paid for at any time, and another one every so often. (The generic cell rate
 /// algorithm, ITU-T I.371.)
 #[derive(Debug)]
 pub(super) struct Purse {
     every: Duration,
     at_once: u32,
-    /// How many of those are kept for looks that matter more.
+    /// How many of those are only for renewals, which are seen in time or in vain.
     pub(super) spared: u32,
     /// By when all that was spent would have been earned.
     earned: Option<Boot>,
@@ -25,12 +22,7 @@ impl Purse {
     pub(super) fn of(first_minute: u32) -> Self {
         let at_once = first_minute / 2;
         let every = MINUTE / (first_minute - at_once);
-        Self { every, at_once, spared: at_once / RENEWALS, earned: None }
-    }
-
-    /// Keeps one in so many for looks that matter more.
-    pub(super) fn spare_one_in(&mut self, so_many: u32) {
-        self.spared = self.at_once / so_many;
+        Self { every, at_once, spared: at_once / 4, earned: None }
     }
 
     /// From when on the next read can be paid for, with so many left: when the last but one of those that can
