@@ -119,8 +119,8 @@ pub(crate) struct Expected {
     pub(crate) holder: HolderId,
     /// … and for how long others did lately, the shortest first.
     pub(crate) holds: Vec<Duration>,
-    /// How many others will have it before.
-    pub(crate) ahead: u32,
+    /// How many others will have it before, in the queue; nothing without a ticket.
+    pub(crate) ahead: Option<u32>,
     /// How many others have had it lately and may take it when it is free.
     pub(crate) rivals: u32,
     /// Its last renewal.
@@ -153,6 +153,22 @@ pub(crate) struct Polls {
     gap: Duration,
     rhythm: Rhythm,
     session: Option<HolderId>,
+    queued: Option<Place>,
+}
+
+/// Where it stood in the queue when it was seen there first.
+#[derive(Debug)]
+struct Place {
+    since: Boot,
+    ahead: u32,
+}
+
+impl Place {
+    /// How long one of those who were ahead took to have had the lock, at least zero.
+    fn moves_every(&self, ahead: u32, now: Boot) -> Duration {
+        let moves = self.ahead.saturating_sub(ahead);
+        now.since(self.since).checked_div(moves).unwrap_or_default()
+    }
 }
 
 impl Polls {
@@ -168,6 +184,7 @@ impl Polls {
             gap: polling.shortest,
             rhythm: Rhythm::default(),
             session: None,
+            queued: None,
         }
     }
 
@@ -186,18 +203,27 @@ impl Polls {
         let gap = shortest.saturating_mul(expected.rivals.max(1)).min(longest);
         self.gap = gap;
         self.bound = if expected.holds.is_empty() { shortest } else { gap };
+        let moves_every = expected.ahead.map_or(Duration::ZERO, |ahead| {
+            self.queued.get_or_insert(Place { since: now.boot, ahead }).moves_every(ahead, now.boot)
+        });
         let Some(most) = expected.holds.last() else { return };
-        if expected.ahead > 0 {
-            // By then it may be first in the queue, and will know more.
-            let soon = expected.holds[expected.holds.len() / 4].saturating_mul(expected.ahead);
+        if let Some(ahead) = expected.ahead.filter(|ahead| *ahead > 0) {
+            // By then it may be first in the queue, and will know more. Half of what others took to have it
+            // is no more than they had to: some of that was spent on noticing that it was theirs.
+            let least = expected.holds[expected.holds.len() / 4];
+            let soon = least.max(moves_every / 2).saturating_mul(ahead);
             self.chances.push(since.plus((soon / 4 * 3).max(shortest)));
+            self.bound = gap.max(soon / 4).min(longest);
             return;
         }
         let chances = chances(&expected.holds, gap);
         // For one holder no more than half of what can be spent.
         let left = self.purse.as_ref().map_or(u32::MAX, |purse| purse.left(now.boot));
         let every = chances.len().div_ceil((left / 2).max(1) as usize).max(1);
-        self.chances.extend(chances.iter().rev().step_by(every).map(|after| since.plus(*after)));
+        // The earliest of all: where tenures are long because others noticed late that it was their turn,
+        // they would become longer and longer.
+        self.chances.extend(chances.iter().step_by(every).map(|after| since.plus(*after)));
+        self.chances.reverse();
         self.bound = gap.max(*most / 4).min(longest);
     }
 
@@ -220,10 +246,17 @@ impl Polls {
         let wake = self.planned.unwrap_or_else(|| self.plan(now));
         self.planned = Some(wake);
         // It leaves something for renewals, unless that makes it late.
-        let late = wake.plus(self.polling.longest / 2);
+        let late = wake.plus(self.may_be_late(now));
         self.purse.as_ref().map_or(wake, |purse| {
             wake.max(purse.payable(purse.spared)).min(late.max(purse.payable(0)))
         })
+    }
+
+    /// How much later it may look than planned. All others in the queue wait for whoever does not notice that
+    /// the lock is its own: not much longer than it has waited itself, then.
+    fn may_be_late(&self, now: Boot) -> Duration {
+        let most = self.polling.longest / 2;
+        self.queued.as_ref().map_or(most, |place| most.min(now.since(place.since) / 4))
     }
 
     fn plan(&mut self, now: Boot) -> Boot {
@@ -303,7 +336,7 @@ mod tests {
         Polls::new(polling.check().unwrap(), Arc::new(Always(bits)))
     }
 
-    fn held(number: u128, holds: &[u64], ahead: u32, rivals: u32) -> Expected {
+    fn held(number: u128, holds: &[u64], ahead: Option<u32>, rivals: u32) -> Expected {
         let holds = holds.iter().copied().map(ms).collect();
         let holder = HolderId::from_random(number);
         Expected { holder, holds, ahead, rivals, beat: None, session: None }
@@ -345,7 +378,7 @@ mod tests {
             let (mut now, mut within) = (START, [0; 3]);
             for holder in 0.. {
                 // Somebody else has it at every look.
-                polls.expect(held(holder, &[3], 0, 7), now, at(now));
+                polls.expect(held(holder, &[3], None, 7), now, at(now));
                 now = polls.next(now).0;
                 polls.look(now, Look::Lock);
                 let minute = now.since(START).as_secs() / 60;
@@ -362,14 +395,14 @@ mod tests {
     #[test]
     fn a_look_comes_whenever_a_former_holder_would_be_done_and_halfway_between() {
         let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
-        polls.expect(held(1, &[100, 102, 400], 0, 1), START, at(START));
+        polls.expect(held(1, &[100, 102, 400], None, 1), START, at(START));
         // After all of them, pauses double from a quarter of the longest.
         assert_eq!(looks(&mut polls, ms(720)), [50, 100, 251, 400, 500, 700].map(ms));
         // The next holder was seen late.
-        polls.expect(held(2, &[40], 0, 1), Boot::new(ms(999_980)), at(START));
+        polls.expect(held(2, &[40], None, 1), Boot::new(ms(999_980)), at(START));
         assert_eq!(looks(&mut polls, ms(30)), [20, 30].map(ms));
         // It is never looked more rarely than it may be, however long others had it.
-        polls.expect(held(3, &[60_000], 0, 1), START, at(START));
+        polls.expect(held(3, &[60_000], None, 1), START, at(START));
         assert_eq!(looks(&mut polls, ms(12_000)), [5000, 10_000].map(ms));
     }
 
@@ -377,10 +410,10 @@ mod tests {
     fn one_holder_does_not_use_up_the_reads() {
         let holds: Vec<_> = (1..=8).map(|eighth| eighth * 100).collect();
         let mut polls = polls(Polling::new(), u128::MAX);
-        polls.expect(held(1, &holds, 0, 1), START, at(START));
+        polls.expect(held(1, &holds, None, 1), START, at(START));
         assert_eq!(looks(&mut polls, ms(800)), [50, 200, 350, 500, 650, 800].map(ms));
         let now = START.plus(ms(900));
-        polls.expect(held(2, &holds, 0, 1), now, at(now));
+        polls.expect(held(2, &holds, None, 1), now, at(now));
         assert_eq!(polls.chances.len(), 2);
     }
 
@@ -391,22 +424,64 @@ mod tests {
             polls.expect(held(1, &[10, 20, 30], ahead, rivals), START, at(START));
             looks(&mut polls, ms(30))
         };
-        assert_eq!(seen(0, 1), [5, 10, 15, 20, 25, 30].map(ms));
-        assert_eq!(seen(0, 4), [20].map(ms));
+        assert_eq!(seen(None, 1), [5, 10, 15, 20, 25, 30].map(ms));
+        assert_eq!(seen(None, 4), [20].map(ms));
         // Three others will have it before.
-        assert_eq!(seen(3, 0)[0], Duration::from_micros(22_500));
+        assert_eq!(seen(Some(3), 0)[0], Duration::from_micros(22_500));
+    }
+
+    #[test]
+    fn who_stands_further_back_learns_how_fast_the_queue_moves() {
+        let mut polls = polls(Polling::new().reads_in_first_minute(None), u128::MAX);
+        polls.expect(held(1, &[10], Some(6), 0), START, at(START));
+        assert_eq!(polls.next(START).0, START.plus(ms(45)));
+        // Nothing has moved: looks that could find it at its end are far off.
+        polls.look(START.plus(ms(45)), Look::Lock);
+        assert_eq!(polls.next(START.plus(ms(45))).0, START.plus(ms(60)));
+        // One place in as much time.
+        let now = START.plus(ms(45));
+        polls.look(now, Look::Lock);
+        polls.expect(held(2, &[10], Some(5), 0), now, at(now));
+        assert_eq!(polls.next(now).0, now.plus(Duration::from_micros(84_375)));
+        // Not less than they have the lock.
+        polls.expect(held(3, &[100], Some(5), 0), now, at(now));
+        assert_eq!(polls.next(now).0, now.plus(ms(375)));
+    }
+
+    #[test]
+    fn who_is_first_in_the_queue_and_has_no_reads_left_is_not_late_by_seconds() {
+        let mut polls = polls(Polling::new(), u128::MAX);
+        let mut now = START;
+        for holder in 0..12 {
+            now = now.plus(ms(10));
+            polls.expect(held(holder, &[10], Some(1), 0), now, at(now));
+            polls.look(now, Look::Lock);
+        }
+        polls.expect(held(12, &[10], Some(0), 0), now, at(now));
+        let next = polls.next(now).0;
+        assert!(next.since(now) <= ms(40), "{:?}", next.since(now));
+    }
+
+    #[test]
+    fn the_last_reads_are_for_the_earliest_chances() {
+        let mut polls = polls(Polling::new(), u128::MAX);
+        for _ in 0..11 {
+            polls.look(START, Look::Lock);
+        }
+        polls.expect(held(1, &[20, 400, 800], Some(0), 0), START, at(START));
+        assert_eq!(polls.next(START).0, START.plus(ms(10)));
     }
 
     #[test]
     fn the_same_holder_starts_nothing_over() {
         let mut polls = polls(Polling::new(), u128::MAX);
         for look in [5, 10, 20, 40] {
-            polls.expect(held(1, &[], 0, 0), START, at(START));
+            polls.expect(held(1, &[], None, 0), START, at(START));
             assert_eq!(polls.next(START).0, START.plus(ms(look)));
             assert_eq!(polls.next(START).0, START.plus(ms(look)), "nobody has looked");
             polls.look(START, Look::Lock);
         }
-        polls.expect(held(2, &[], 0, 0), START, at(START));
+        polls.expect(held(2, &[], None, 0), START, at(START));
         assert_eq!(polls.next(START).0, START.plus(ms(5)));
     }
 

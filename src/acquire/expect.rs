@@ -21,7 +21,7 @@ impl Contender {
         let seen = holders.filter_map(|lease| Some((view.observations.since(lease)?, lease)));
         let (since, lease) = seen.min_by_key(|(since, lease)| (*since, lease.id))?;
         let place = record.waiters.iter().position(|ticket| ticket.id == self.id);
-        let ahead = place.and_then(|place| u32::try_from(place).ok()).unwrap_or(0);
+        let ahead = place.map(|place| u32::try_from(place).unwrap_or(u32::MAX));
         let holds = holds(&record.history);
         let renewed = match lease.session {
             None => Some((lease, view)),
@@ -31,11 +31,11 @@ impl Contender {
             }),
         };
         // Who is not next need not know as soon that the holder has died.
-        let renewed = renewed.filter(|_| ahead == 0);
+        let renewed = renewed.filter(|_| place.unwrap_or(0) == 0);
         let beat = renewed.and_then(|(lease, view)| beat(lease, view));
         let session = lease.session.filter(|_| beat.is_some());
         // Nobody enters past a ticket.
-        let rivals = if place.is_some() { 0 } else { self.rivals(record) };
+        let rivals = if ahead.is_some() { 0 } else { self.rivals(record) };
         let holder = lease.id;
         Some((Expected { holder, holds, ahead, rivals, beat, session }, since))
     }
