@@ -9,9 +9,6 @@ use crate::holder::HolderId;
 use crate::polling::{Beat, Expected};
 use crate::record::{Ended, Lease, Past, Record};
 
-/// How many tenures tell for how long the lock is held.
-const TENURES: usize = 8;
-
 impl Contender {
     /// What to expect, and since when the present holder has been seen.
     pub(super) fn expected(&self, view: &View) -> Option<(Expected, Boot)> {
@@ -91,11 +88,12 @@ fn beat(lease: &Lease, view: &View) -> Option<Beat> {
     Some(Beat { of: lease.id, at: lease.renewed_at, next: lease.renews_at, seen })
 }
 
-/// For how long it was held lately, the shortest first. Only tenures that ended as they should tell.
+/// For how long it was held in all the tenures that are known, the shortest first. Only those that ended as
+/// they should tell.
 fn holds(history: &[Past]) -> Vec<Duration> {
     let done = |tenure: &&Past| matches!(tenure.ended, Ended::Released | Ended::Finished);
-    let last = history.iter().rev().filter(done).take(TENURES);
-    let mut holds: Vec<_> = last.map(|tenure| tenure.to.since(tenure.from)).collect();
+    let mut holds: Vec<_> =
+        history.iter().filter(done).map(|tenure| tenure.to.since(tenure.from)).collect();
     holds.sort_unstable();
     holds
 }
@@ -126,12 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_eight_tell_for_how_long_it_is_held() {
+    fn all_tenures_that_are_known_tell_for_how_long_it_is_held() {
         let of = |times: &[u64]| holds(&held_for(times));
         let ms =
             |times: &[u64]| times.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
         assert_eq!(of(&[]), ms(&[]));
         assert_eq!(of(&[100, 500, 20, 900]), ms(&[20, 100, 500, 900]));
-        assert_eq!(of(&[5000, 5000, 5000, 8, 7, 6, 5, 4, 3, 2, 1]), ms(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        let many: Vec<_> = (1..=20).collect();
+        assert_eq!(of(&many), ms(&many[4..]));
     }
 }
