@@ -23,6 +23,7 @@ on_every_http_store!(place => &Behind::proxy(place);
     every_single_fault_of_a_recording_is_survived,
     a_storm_of_every_fault_loses_nothing,
     a_release_without_an_answer_is_found_out,
+    a_read_whose_answer_lost_its_etag_is_repeated,
     an_outage_shorter_than_the_lease_is_survived,
     denied_access_ends_a_lease_as_denied,
     a_store_without_dates_or_stamps_is_only_slower,
@@ -204,6 +205,30 @@ async fn a_release_without_an_answer_is_found_out(behind: &Behind) {
     behind.proxy.refuse(false);
     let waited = behind.observer().await.lock("x").acquire_timeout(LONG).await.expect("waits");
     assert!(waited.acquired().is_some(), "it expires by itself");
+}
+
+async fn a_read_whose_answer_lost_its_etag_is_repeated(behind: &Behind) {
+    let (store, observer) = (behind.open().await, behind.observer().await);
+    let guard = store.lock("x").ttl(TTL).acquire().await.expect("acquires");
+    let waiting = observer.lock("x").fair();
+    let waiter = tokio::spawn(async move { waiting.acquire_timeout(LONG).await });
+    let has_ticket = async || {
+        let info = store.lock("x").inspect().await.expect("looks");
+        !info.waiters.is_empty()
+    };
+    while !has_ticket().await {
+        pause(Duration::from_millis(20)).await;
+    }
+    // The release is refused, as the record has changed, and reads what is there instead.
+    behind.proxy.on_gets(Fault::StripResponseHeader("etag"));
+    let log = behind.proxy.log().len();
+    let releasing = tokio::spawn(guard.release());
+    while !behind.proxy.log()[log..].iter().any(|entry| entry.method == "GET") {
+        pause(Duration::from_millis(5)).await;
+    }
+    behind.proxy.pass();
+    assert_eq!(releasing.await.expect("ends").expect("tells"), Release::Released);
+    assert!(waiter.await.expect("ends").expect("waits").acquired().is_some());
 }
 
 async fn an_outage_shorter_than_the_lease_is_survived(behind: &Behind) {

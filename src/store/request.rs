@@ -132,6 +132,10 @@ impl Requests {
             Failure::Refused(cause) => Failure::Unclear(cause),
             other => other,
         })?;
+        // Without either nothing can be written over it.
+        if got.meta.e_tag.is_none() && got.meta.version.is_none() {
+            return Err(Failure::Unclear("the store answered a read without an ETag".into()));
+        }
         Ok((got, facts.seen().now))
     }
 
