@@ -78,7 +78,10 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Show one lock whole: holders, queue, payload, history; or a key of `run --once` and its result
     Show(Show),
-    /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators)
+    /// Tell who held a lock, when, for how long, and how it ended: the last 16 times
+    History(History),
+    /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators).
+    /// On a terminal it shows the holder and asks; elsewhere it needs --expect-token or --force
     Break(BreakLease),
     /// Open a latch when enough members have arrived, or wait for that
     #[command(subcommand, after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::gathering::LATCH_HELP, exit::HELP))]
@@ -89,6 +92,11 @@ pub(crate) enum Command {
     /// Reckon what locks cost a month in requests, and what lock servers would
     #[command(after_long_help = crate::cost::LONG_HELP)]
     Cost(Cost),
+    /// Print a script that completes this command's words in a shell
+    #[command(after_long_help = crate::manual::COMPLETIONS_HELP)]
+    Completions(Completions),
+    /// Print a manual page: `leaselock man run | man -l -`
+    Man(Manual),
 }
 
 #[derive(Args, Debug, Default)]
@@ -258,7 +266,36 @@ pub(crate) struct Show {
 }
 
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("sure").args(["expect_token", "force"]).required(true))]
+pub(crate) struct History {
+    #[arg(value_name = "LOCK")]
+    pub(crate) lock: String,
+    /// LOCK is a key of `run --once`
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print one JSON object: name, state, history and holders, as in `show --json`
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw it as a timeline into FILE, and print no table
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Manual {
+    /// Of which command, for example run, or latch wait [default: leaselock itself]
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("sure").args(["expect_token", "force"]))]
 pub(crate) struct BreakLease {
     #[arg(value_name = "LOCK")]
     pub(crate) lock: String,

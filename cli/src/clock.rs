@@ -85,6 +85,11 @@ pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) ->
     tokio::time::timeout(limit, work).await.ok()
 }
 
+/// For people: this machine's wall clock.
+pub(crate) fn now() -> SystemTime {
+    UNIX_EPOCH + Moment::now().wall
+}
+
 /// For people: how long ago `then` was by this machine's wall clock.
 pub(crate) fn age(then: SystemTime) -> Duration {
     Moment::now().wall.saturating_sub(since_epoch(then))

@@ -44,8 +44,9 @@ Exit codes:
   121                   CMD finished, but at release the lock was somebody
                         else's
   1                     break: refused, the lock is not held or by another
-                        token; latch, barrier: the epoch has not begun, was
-                        reset, or is gone with its record
+                        token, or the answer was no; latch, barrier: the
+                        epoch has not begun, was reset, or is gone with its
+                        record
   64                    usage: an argument, a lock's name, a duration, a URL;
                         the name belongs to something else, or to a semaphore,
                         latch or barrier of another number

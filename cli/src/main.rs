@@ -19,10 +19,12 @@ mod cost;
 mod elect;
 mod exit;
 mod gathering;
+mod history;
 mod hold;
 mod key;
 mod limits;
 mod ls;
+mod manual;
 mod people;
 mod process;
 mod report;
@@ -49,10 +51,13 @@ fn main() -> ExitCode {
         Command::Elect(args) => elect::elect(&cli.global, args),
         Command::Ls(args) => block_on(ls::ls(&cli.global, &args)),
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
+        Command::History(args) => block_on(history::history(&cli.global, &args)),
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
         Command::Latch(call) => block_on(gathering::latch(&cli.global, &call)),
         Command::Barrier(call) => block_on(gathering::barrier(&cli.global, &call)),
         Command::Cost(args) => cost::cost(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::manual(&args),
     };
     ExitCode::from(ended.unwrap_or_else(|failure| failure.print()))
 }

@@ -15,14 +15,19 @@ pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
         true => store.once(&args.lock).inspect().await?,
         false => store.lock(&args.lock).inspect().await?,
     };
-    let absent = if args.once { Kind::Once } else { Kind::Lock };
-    let kind = info.kind.unwrap_or(absent);
+    let kind = kind_of(&info, args.once);
     let text = if args.json { info.to_json() } else { lines(&info, kind).join("\n") };
     ls::print(&mut std::io::stdout().lock(), &text)?;
     Ok(0)
 }
 
-fn lines(info: &LockInfo, kind: Kind) -> Vec<String> {
+/// What it is, or would be if there were anything.
+pub(crate) fn kind_of(info: &LockInfo, once: bool) -> Kind {
+    info.kind.unwrap_or(if once { Kind::Once } else { Kind::Lock })
+}
+
+/// All that is known of it.
+pub(crate) fn lines(info: &LockInfo, kind: Kind) -> Vec<String> {
     let mut lines = vec![line(kind.as_str(), &people::plain(&info.name))];
     let share = people::share(info).map_or_else(String::new, |share| format!(" ({share})"));
     lines.push(line("state", &format!("{}{share}", info.state)));

@@ -22,7 +22,7 @@ fn elect(place: &Place, options: &[&str], script: &str) -> Running {
     // A test run in the background has INT ignored, and the command would respect that.
     let mut command = Command::new("env");
     let direct = place.leaselock(&arguments);
-    command.arg("--default-signal=INT,QUIT").arg(direct.get_program()).args(direct.get_args());
+    command.arg("--default-signal=INT,QUIT,HUP").arg(direct.get_program()).args(direct.get_args());
     command.env("LEASELOCK_STORE", &place.url).env("XDG_RUNTIME_DIR", place.files());
     Running::start(command.current_dir(place.files()))
 }

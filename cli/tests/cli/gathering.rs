@@ -143,7 +143,7 @@ fn signals_end_a_wait_and_an_arrival_stays() {
         // A test run in the background has INT ignored, and the command would respect that.
         let direct = place.leaselock(&wait);
         let mut command = Command::new("env");
-        command.arg("--default-signal=INT").arg(direct.get_program()).args(direct.get_args());
+        command.arg("--default-signal=INT,HUP").arg(direct.get_program()).args(direct.get_args());
         command.env("LEASELOCK_STORE", &place.url).current_dir(place.files());
         let waiting = Running::start(&mut command);
         let arrived = || told(&place.output(&["barrier", "show", "b", "--json"]))["arrived"] == 1;

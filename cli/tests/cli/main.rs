@@ -32,6 +32,7 @@ mod elect;
 mod exclusion;
 mod exit_codes;
 mod gathering;
+mod history;
 mod lease;
 mod once;
 mod several;

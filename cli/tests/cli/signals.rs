@@ -9,10 +9,10 @@ use crate::tool::{Place, Running, assert_code, line_of, report, wait_for};
 /// Starts a run whose child writes `ready`, then does `script`.
 fn running(place: &Place, script: &str) -> Running {
     let script = format!("{script}\necho > ready; while :; do sleep 0.02; done");
-    // A test run in the background has INT ignored, and the command would respect that.
+    // Tests that run in the background, or by nohup, have some ignored, and the command respects that.
     let mut command = Command::new("env");
     let direct = place.leaselock(&["run", "--json", "a", "--", "sh", "-c", &script]);
-    command.arg("--default-signal=INT,QUIT").arg(direct.get_program()).args(direct.get_args());
+    command.arg("--default-signal=INT,QUIT,HUP").arg(direct.get_program()).args(direct.get_args());
     command.env("LEASELOCK_STORE", &place.url).current_dir(place.files());
     let running = Running::start(&mut command);
     line_of(&place.file("ready"));
@@ -70,7 +70,7 @@ fn they_end_a_wait_and_leave_nothing_taken() {
         let holder = running(&place, "");
         let mut command = Command::new("env");
         let direct = place.leaselock(&["run", "--json", "a", "--", "touch", "ran"]);
-        command.arg("--default-signal=INT").arg(direct.get_program()).args(direct.get_args());
+        command.arg("--default-signal=INT,HUP").arg(direct.get_program()).args(direct.get_args());
         command.env("LEASELOCK_STORE", &place.url).current_dir(place.files());
         let waiting = Running::start(&mut command);
         // Long enough to be waiting, and not starting.
