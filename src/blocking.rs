@@ -441,6 +441,11 @@ impl Store {
         LockAll(self.0.lock_all(names))
     }
 
+    /// As [`crate::Store::diagnose`].
+    pub fn diagnose(&self) -> Result<crate::Diagnosis> {
+        block_on(self.0.diagnose())
+    }
+
     /// As [`crate::Store::list`].
     pub fn list(&self, prefix: &str) -> impl Iterator<Item = Result<LockInfo>> {
         block_on_stream(self.0.list(prefix))

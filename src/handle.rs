@@ -12,6 +12,7 @@ use crate::all::LockAll;
 use crate::barrier::Barrier;
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
+use crate::diagnosis::Diagnosis;
 use crate::election::Election;
 use crate::error::Result;
 use crate::fencing::Objects;
@@ -170,6 +171,25 @@ impl Store {
     /// The URL without options and credentials: safe to print.
     pub fn url(&self) -> &str {
         &self.client.url
+    }
+
+    /// Finds out, by requests to scratch objects that it removes, whether this store can hold locks: whether
+    /// conditions are honoured, also by writers that race; whether what was written is read; what the
+    /// store's clock says; and whether reading, writing, listing and deleting are permitted. It takes some
+    /// seconds and up to 700 writes. That no race had two winners is no proof that none ever has.
+    ///
+    /// [`StoreBuilder::check_preconditions`] makes a small part of this once per store and process, before
+    /// the first lock.
+    ///
+    /// # Errors
+    /// Only that the store handle was shut down: what the store does is in the findings.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop what has begun.
+    pub async fn diagnose(&self) -> Result<Diagnosis> {
+        self.client.ensure_open()?;
+        let store = Arc::clone(&self.client.store);
+        self.client.call(async move { Ok(Diagnosis { findings: store.examine().await }) }).await
     }
 
     /// Every lock whose name starts with `prefix`, read up to 16 at a time and not kept in memory.

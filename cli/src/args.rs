@@ -89,6 +89,8 @@ pub(crate) enum Command {
     /// Wait until all members have arrived, round after round
     #[command(subcommand, after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::gathering::BARRIER_HELP, exit::HELP))]
     Barrier(BarrierCall),
+    /// Find out whether the store can hold locks: conditions, also in races, clock, latency, permissions
+    Doctor(Doctor),
     /// Reckon what locks cost a month in requests, and what lock servers would
     #[command(after_long_help = crate::cost::LONG_HELP)]
     Cost(Cost),
@@ -278,6 +280,13 @@ pub(crate) struct History {
     /// Draw it as a timeline into FILE, and print no table
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Print one JSON object: fit, and findings with check, verdict, seen, consequence, error and took_ms
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -16,6 +16,7 @@ mod child;
 mod choice;
 mod clock;
 mod cost;
+mod doctor;
 mod elect;
 mod exit;
 mod gathering;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),
         Command::Latch(call) => block_on(gathering::latch(&cli.global, &call)),
         Command::Barrier(call) => block_on(gathering::barrier(&cli.global, &call)),
+        Command::Doctor(args) => block_on(doctor::doctor(&cli.global, &args)),
         Command::Cost(args) => cost::cost(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::manual(&args),

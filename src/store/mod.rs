@@ -6,6 +6,7 @@
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod connector;
 pub(crate) mod directory;
+mod examine;
 mod facts;
 pub(crate) mod objects;
 pub(crate) mod open;

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::SCRATCH;
 
 /// How long one request of a check may take.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// How many writers race. Some stores honour the headers one at a time but not atomically: only a
 /// race shows it. More would be slow on stores that serialise writers of one key.
 const RACERS: usize = 4;
@@ -91,7 +91,7 @@ pub(super) async fn ensure_metadata(store: &LockStore) -> Result<()> {
 }
 
 /// Writes a scratch object with metadata and reads it.
-async fn check_metadata(store: &LockStore) -> Result<()> {
+pub(super) async fn check_metadata(store: &LockStore) -> Result<()> {
     const NAME: &str = "leaselockcheck";
     let key = scratch_key(store, "metadata");
     let mut attributes = Attributes::with_capacity(1);
@@ -229,7 +229,7 @@ async fn read_version(store: &LockStore, key: &Path) -> Result<Option<Version>> 
     }
 }
 
-fn scratch_key(store: &LockStore, what: &str) -> Path {
+pub(super) fn scratch_key(store: &LockStore, what: &str) -> Path {
     let name = format!("{what}-{:032x}", store.rng.bits());
     store.prefix.parts().chain([SCRATCH.into(), name.into()]).collect()
 }

@@ -28,6 +28,7 @@ macro_rules! on_every_store {
 mod admin;
 mod children;
 mod cost;
+mod doctor;
 mod elect;
 mod exclusion;
 mod exit_codes;
