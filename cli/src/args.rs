@@ -240,6 +240,12 @@ pub(crate) struct Ls {
     /// Only locks below this prefix
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
+    /// Only locks whose lease has run out
+    #[arg(long)]
+    pub(crate) stale: bool,
+    /// Only locks with a holder whose text, as it is shown, contains TEXT
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) holder: Option<String>,
     /// One JSON object per line
     #[arg(long)]
     pub(crate) json: bool,

@@ -33,6 +33,7 @@ mod exclusion;
 mod exit_codes;
 mod gathering;
 mod lease;
+mod ls;
 mod once;
 mod several;
 mod shared;
