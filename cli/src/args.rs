@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Elect(Elect),
     /// List locks: state, token, age, time left, holder; of several holders the first, and how many
     Ls(Ls),
+    /// Show locks on the whole screen as they change, and break one (for operators)
+    Watch(Watch),
     /// Show one lock whole: holders, queue, payload, history; or a key of `run --once` and its result
     Show(Show),
     /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators)
@@ -249,6 +251,17 @@ pub(crate) struct Ls {
     /// One JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Watch {
+    /// Only locks below this prefix
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// How often locks are read, at least 500ms; at most 200 of them each time, and the others after
+    /// them
+    #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration)]
+    pub(crate) every: Duration,
 }
 
 #[derive(Args, Debug)]

@@ -22,7 +22,8 @@ pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn lines(info: &LockInfo, kind: Kind) -> Vec<String> {
+/// All that the record says, for people.
+pub(crate) fn lines(info: &LockInfo, kind: Kind) -> Vec<String> {
     let mut lines = vec![line(kind.as_str(), &people::plain(&info.name))];
     let share = people::share(info).map_or_else(String::new, |share| format!(" ({share})"));
     lines.push(line("state", &format!("{}{share}", info.state)));

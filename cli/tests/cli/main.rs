@@ -40,3 +40,4 @@ mod shared;
 mod signals;
 mod terminal;
 mod tool;
+mod watch;
