@@ -33,7 +33,7 @@ pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<u8, Failure> {
                 continue;
             }
         };
-        let printed = progress.aside(|| {
+        let printed = progress.line(|| {
             if std::mem::take(&mut heading)
                 && !print(&mut out, &table("STATE", "TOKEN", "AGE", "LEFT", "LOCK", "HOLDER"))?
             {

@@ -17,6 +17,9 @@ const TICK: Duration = Duration::from_millis(125);
 pub(crate) struct Progress {
     bar: ProgressBar,
     wanted: bool,
+    /// Whether what is printed comes to the same terminal, most likely.
+    shared: bool,
+    /// When it is time for it.
     from: Moment,
     read: u64,
 }
@@ -25,7 +28,8 @@ impl Progress {
     pub(crate) fn of(global: &Global) -> Self {
         let wanted = !global.quiet && std::io::stderr().is_terminal();
         let from = Moment::now().plus(FIRST_WORD);
-        Self { bar: ProgressBar::hidden(), wanted, from, read: 0 }
+        let shared = std::io::stdout().is_terminal();
+        Self { bar: ProgressBar::hidden(), wanted, shared, from, read: 0 }
     }
 
     /// Waits for `work`, and turns the spinner meanwhile.
@@ -50,9 +54,19 @@ impl Progress {
         }
     }
 
-    /// Prints something else without mixing the two.
-    pub(crate) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.bar.suspend(print)
+    /// Prints a line of the listing. Lines that come one after the other tell enough.
+    pub(crate) fn line<T>(&mut self, print: impl FnOnce() -> T) -> T {
+        if self.shared { self.aside(print) } else { print() }
+    }
+
+    /// Prints something else on the terminal.
+    pub(crate) fn aside<T>(&mut self, print: impl FnOnce() -> T) -> T {
+        if self.wanted {
+            self.bar.finish_and_clear();
+            self.bar = ProgressBar::hidden();
+            self.from = Moment::now().plus(FIRST_WORD);
+        }
+        print()
     }
 
     pub(crate) fn end(&self) {
@@ -62,8 +76,7 @@ impl Progress {
     fn tick(&mut self) {
         if self.bar.is_hidden() && self.from.reached(Moment::now()) {
             self.bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {pos} locks read")
-            {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} locks read") {
                 self.bar.set_style(style);
             }
             self.bar.set_position(self.read);

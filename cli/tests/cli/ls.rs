@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
@@ -107,16 +109,24 @@ fn many_locks_are_not_held_in_memory() {
     assert!(ended < begun + 8_000_000, "{begun}, {ended} for {bytes} bytes");
 }
 
-/// What is on stderr when that is a terminal.
+/// What is on stderr when that is a terminal, and reading what is listed takes longer than a moment.
 fn at_terminal(place: &Place, options: &[&str]) -> String {
     let pty = openpty(None, None).unwrap();
     let mut command = place.leaselock(&["ls", "many/"]);
-    command.args(options).env("TERM", "xterm").stdout(Stdio::null());
+    command.args(options).env("TERM", "xterm").stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::from(pty.slave)).spawn().unwrap();
     // Its own end is closed with the command.
     drop(command);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let reading = thread::spawn(move || {
+        lines.next();
+        // The rest does not fit the pipe.
+        thread::sleep(Duration::from_millis(600));
+        lines.count()
+    });
     let said = read_all(pty.master);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(reading.join().unwrap(), 10_000);
     said
 }
 
@@ -135,7 +145,7 @@ fn progress_is_told_at_a_terminal_only() {
     let place = Place::new();
     many(&place, "many", 10_000);
     assert_eq!(at_terminal(&place, &["--quiet"]), "");
-    let said = at_terminal(&place, &["--stale"]);
+    let said = at_terminal(&place, &[]);
     assert!(said.contains("locks read"), "{said:?}");
     let output = place.output(&["ls", "many/"]);
     assert_code(&output, 0);
