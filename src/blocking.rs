@@ -451,6 +451,11 @@ impl Store {
         block_on_stream(self.0.list(prefix))
     }
 
+    /// As [`crate::Store::names`].
+    pub fn names(&self, prefix: &str) -> impl Iterator<Item = Result<String>> {
+        block_on_stream(self.0.names(prefix))
+    }
+
     /// As [`crate::Store::shutdown`].
     pub fn shutdown(&self) -> ShutdownReport {
         block_on(self.0.shutdown())

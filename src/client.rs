@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -177,21 +177,38 @@ impl Client {
         prefix: String,
         found: mpsc::Sender<Result<LockInfo>>,
     ) {
+        let infos = self.names_and_keys(&prefix).map(|entry| self.read_listed(entry)).buffered(16);
+        self.send_all(infos, found).await;
+    }
+
+    /// Sends the name of every lock that starts with `prefix`, until nobody listens.
+    pub(crate) async fn names(
+        self: Arc<Self>,
+        prefix: String,
+        found: mpsc::Sender<Result<String>>,
+    ) {
+        let names = self.names_and_keys(&prefix).map(|entry| entry.map(|(name, _)| name));
+        self.send_all(names, found).await;
+    }
+
+    fn names_and_keys(&self, prefix: &str) -> impl Stream<Item = Result<(String, Path)>> {
         // Listing goes by whole segments; the rest of the prefix is compared.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let root = self.store.prefix();
         let folder: Path = root.parts().chain(Path::from(folder).parts()).collect();
-        let mut infos = self
-            .store
+        self.store
             .list(&folder)
-            .filter_map(|entry| std::future::ready(self.listed(entry, &prefix)))
-            .map(|entry| self.read_listed(entry))
-            .buffered(16);
+            .filter_map(move |entry| std::future::ready(self.listed(entry, prefix)))
+    }
+
+    /// Until nobody listens, or the store is shut down.
+    async fn send_all<T>(&self, items: impl Stream<Item = T>, found: mpsc::Sender<T>) {
+        let mut items = std::pin::pin!(items);
         let mut closing = self.closing();
-        while let Some(info) = infos.next().await {
+        while let Some(item) = items.next().await {
             tokio::select! {
                 biased;
-                sent = found.send(info) => if sent.is_err() { return },
+                sent = found.send(item) => if sent.is_err() { return },
                 _ = closing.wait_for(|closing| *closing) => return,
             }
         }

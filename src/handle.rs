@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -204,10 +205,21 @@ impl Store {
         let client = Arc::clone(&self.client);
         let prefix = prefix.to_owned();
         self.client.spawn(client.list(prefix, send));
-        futures::stream::unfold(receive, |mut receive| async move {
-            receive.recv().await.map(|item| (item, receive))
-        })
-        .boxed()
+        received(receive)
+    }
+
+    /// The name of every lock that starts with `prefix`, without reading the records: for who reads some
+    /// of them at a time. In the order in which the store lists them; the listing goes on as far as the
+    /// stream is read, and a little further.
+    ///
+    /// Must be called where [`Runtime::Current`] finds its runtime, if that was chosen. Ends after
+    /// an error.
+    pub fn names(&self, prefix: &str) -> impl Stream<Item = Result<String>> + Send + Unpin + use<> {
+        let (send, receive) = mpsc::channel(16);
+        let client = Arc::clone(&self.client);
+        let prefix = prefix.to_owned();
+        self.client.spawn(client.names(prefix, send));
+        received(receive)
     }
 
     /// Releases every lock that is held through this store and waits for writes that were abandoned
@@ -219,6 +231,14 @@ impl Store {
     pub async fn shutdown(&self) -> ShutdownReport {
         Arc::clone(&self.client).shutdown().await
     }
+}
+
+/// What a task sends, as a stream.
+fn received<T: Send + 'static>(receive: mpsc::Receiver<T>) -> BoxStream<'static, T> {
+    futures::stream::unfold(receive, |mut receive| async move {
+        receive.recv().await.map(|item| (item, receive))
+    })
+    .boxed()
 }
 
 impl StoreBuilder {

@@ -133,6 +133,12 @@ async fn a_listing_names_the_locks_below_a_prefix() {
     let mut some = listed("etl/").await.expect("lists");
     some.sort();
     assert_eq!(some, names[1..]);
+    // Without reading a record.
+    let before = objects.counts().reads();
+    let mut alone: Vec<_> = store.names("etl/").try_collect().await.expect("lists");
+    alone.sort();
+    assert_eq!(alone, names[1..]);
+    assert_eq!(objects.counts().reads(), before);
 }
 
 /// What some servers do that speak a protocol nearly.

@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Elect(Elect),
     /// List locks: state, token, age, time left, holder; of several holders the first, and how many
     Ls(Ls),
+    /// Show locks on the whole screen as they change, and break one (for operators)
+    Watch(Watch),
     /// Show one lock whole: holders, queue, payload, history; or a key of `run --once` and its result
     Show(Show),
     /// Tell who held a lock, when, for how long, and how it ended: the last 16 times
@@ -250,9 +252,26 @@ pub(crate) struct Ls {
     /// Only locks below this prefix
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
+    /// Only locks whose lease has run out
+    #[arg(long)]
+    pub(crate) stale: bool,
+    /// Only locks with a holder whose text, as it is shown, contains TEXT
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) holder: Option<String>,
     /// One JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Watch {
+    /// Only locks below this prefix
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// How often locks are read, at least 500ms; at most 200 of them each time, and the others after
+    /// them
+    #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration)]
+    pub(crate) every: Duration,
 }
 
 #[derive(Args, Debug)]

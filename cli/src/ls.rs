@@ -7,39 +7,56 @@ use std::io::{self, Write};
 
 use crate::args::{Global, Ls};
 use crate::exit::{self, Failure};
+use crate::ls::progress::Progress;
 use crate::{clock, people};
+
+mod progress;
 
 pub(crate) async fn ls(global: &Global, args: &Ls) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
-    let mut locks = std::pin::pin!(store.list(&args.prefix));
+    let mut locks = store.list(&args.prefix);
+    let mut progress = Progress::of(global);
     let mut out = io::stdout().lock();
     let mut heading = !args.json;
     let mut failed = None;
-    while let Some(info) = locks.next().await {
+    while let Some(info) = progress.during(locks.next()).await {
+        progress.read();
         let line = match info {
+            Ok(info) if !is_wanted(args, &info) => continue,
             Ok(info) if args.json => compact(&info.to_json())?,
             Ok(info) => row(&info),
             // The others are shown all the same; the last error decides the exit code.
             Err(error) => {
                 if let Some(failure) = failed.replace(Failure::from(error)) {
-                    failure.print();
+                    progress.aside(|| failure.print());
                 }
                 continue;
             }
         };
-        if std::mem::take(&mut heading)
-            && !print(&mut out, &table("STATE", "TOKEN", "AGE", "LEFT", "LOCK", "HOLDER"))?
-        {
-            break;
-        }
-        if !print(&mut out, &line)? {
+        let printed = progress.line(|| {
+            if std::mem::take(&mut heading)
+                && !print(&mut out, &table("STATE", "TOKEN", "AGE", "LEFT", "LOCK", "HOLDER"))?
+            {
+                return Ok(false);
+            }
+            print(&mut out, &line)
+        })?;
+        if !printed {
             break;
         }
     }
+    progress.end();
     match failed {
         Some(failure) => Err(failure),
         None => Ok(0),
     }
+}
+
+fn is_wanted(args: &Ls, info: &LockInfo) -> bool {
+    let is_by = |text: &String| {
+        info.holders.iter().any(|holder| people::owner(&holder.owner).contains(text.as_str()))
+    };
+    (!args.stale || info.state == LockState::Expired) && args.holder.as_ref().is_none_or(is_by)
 }
 
 /// Answers whether somebody still reads (`leaselock ls | head`).

@@ -38,6 +38,7 @@ mod terminal;
 #[cfg(feature = "test-clock")]
 mod test_clock;
 mod waiting;
+mod watch;
 mod watchdog;
 
 fn main() -> ExitCode {
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&cli.global, &args),
         Command::Elect(args) => elect::elect(&cli.global, args),
         Command::Ls(args) => block_on(ls::ls(&cli.global, &args)),
+        Command::Watch(args) => block_on(watch::watch(&cli.global, &args)),
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
         Command::History(args) => block_on(history::history(&cli.global, &args)),
         Command::Break(args) => block_on(r#break::break_lease(&cli.global, &args)),

@@ -26,7 +26,7 @@ pub(crate) fn kind_of(info: &LockInfo, once: bool) -> Kind {
     info.kind.unwrap_or(if once { Kind::Once } else { Kind::Lock })
 }
 
-/// All that is known of it.
+/// All that the record says, for people.
 pub(crate) fn lines(info: &LockInfo, kind: Kind) -> Vec<String> {
     let mut lines = vec![line(kind.as_str(), &people::plain(&info.name))];
     let share = people::share(info).map_or_else(String::new, |share| format!(" ({share})"));

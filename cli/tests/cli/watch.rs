@@ -1,0 +1,264 @@
+//! `watch`, in a real terminal: that of tmux, which also tells what is on its screen.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::tool::{
+    PATIENCE, Place, Running, assert_code, boot, finish, line_of, pid_in, stderr, stdout, wait_for,
+};
+
+/// A shell in a terminal of 80 by 24.
+struct Terminal<'a> {
+    place: &'a Place,
+}
+
+impl<'a> Terminal<'a> {
+    /// `None` where there is no tmux.
+    fn open(place: &'a Place) -> Option<Self> {
+        if Command::new("tmux").arg("-V").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "there is no tmux");
+            eprintln!("skipped: there is no tmux");
+            return None;
+        }
+        let terminal = Self { place };
+        fs::write(place.file("shell"), "PS1='$ '\n").unwrap();
+        let shell = format!("ENV={} exec sh -i", place.file("shell").display());
+        let output = terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            &shell,
+        ]);
+        assert_code(&output, 0);
+        terminal.wait_to_see("$");
+        Some(terminal)
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Output {
+        // Its environment is the shell's.
+        let mut command = self.place.leaselock(&[]);
+        let mut tmux = Command::new("tmux");
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => tmux.env(name, value),
+                None => tmux.env_remove(name),
+            };
+        }
+        command = tmux;
+        command.env_remove("TMUX").env_remove("NO_COLOR").current_dir(self.place.files());
+        finish(command.arg("-u").arg("-S").arg(self.place.file("tmux")).args(arguments))
+    }
+
+    /// Types a command and how it ended.
+    fn run(&self, command: &str) {
+        let watch = command.replace("leaselock", env!("CARGO_BIN_EXE_leaselock"));
+        // The shell asks for its prompt once more before it is its turn.
+        fs::write(self.place.file("script"), format!("{watch}\n")).unwrap();
+        self.type_in("stty -a > before; . ./script; echo code $?; stty -a > after; echo > ended");
+        self.press("Enter");
+    }
+
+    fn type_in(&self, text: &str) {
+        assert_code(&self.tmux(&["send-keys", "-l", text]), 0);
+    }
+
+    fn press(&self, key: &str) {
+        assert_code(&self.tmux(&["send-keys", key]), 0);
+    }
+
+    fn screen(&self) -> String {
+        stdout(&self.tmux(&["capture-pane", "-p"]))
+    }
+
+    #[track_caller]
+    fn wait_to_see(&self, text: &str) -> String {
+        let mut last = String::new();
+        let end = boot() + PATIENCE;
+        while boot() < end {
+            last = self.screen();
+            if last.contains(text) {
+                return last;
+            }
+        }
+        panic!("waited in vain for {text:?} in\n{last}");
+    }
+
+    #[track_caller]
+    fn row(&self, name: &str) -> String {
+        let screen = self.screen();
+        let found = screen.lines().find(|line| line.starts_with(name));
+        found.unwrap_or_else(|| panic!("{name} is not in {screen}")).to_owned()
+    }
+
+    /// After the command has ended.
+    #[track_caller]
+    fn assert_as_before(&self, code: i32) -> String {
+        line_of(&self.place.file("ended"));
+        let screen = self.wait_to_see(&format!("code {code}"));
+        assert!(screen.contains("stty -a > before"), "what was there is there again: {screen}");
+        assert!(!screen.contains("QUEUE"), "{screen}");
+        let read = |name| fs::read_to_string(self.place.file(name)).unwrap();
+        assert_eq!(read("before"), read("after"));
+        let flags = ["display-message", "-p", "#{alternate_on} #{cursor_flag}"];
+        assert_eq!(stdout(&self.tmux(&flags)).trim(), "0 1", "no other screen, and a cursor");
+        screen
+    }
+}
+
+impl Drop for Terminal<'_> {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+/// Holds `lock` until it is dropped.
+fn hold(place: &Place, lock: &str, options: &[&str]) -> Running {
+    let ready = format!("ready-{}", lock.replace('/', "-"));
+    let mut command = place.leaselock(&["run"]);
+    command.args(options).arg(lock).args(["--", "sh", "-c"]);
+    let run = Running::start(command.arg(format!("echo > {ready}; sleep 1000")));
+    line_of(&place.file(&ready));
+    run
+}
+
+/// A free lock, one that is held and waited for, and one whose holder has vanished.
+fn furnished(place: &Place) -> Vec<Running> {
+    assert_code(&place.output(&["run", "etl/free", "--", "true"]), 0);
+    let held = hold(place, "etl/held", &["--fair", "--owner", "crew\u{1b}[2J", "--note", "why"]);
+    let mut waiting = place.leaselock(&["run", "--fair", "etl/held", "--", "true"]);
+    let waiting = Running::start(&mut waiting);
+    let vanished = hold(place, "etl/stale", &["--ttl", "1s", "--owner", "bob"]);
+    vanished.signal(Signal::SIGKILL);
+    wait_for("a waiter", || {
+        place.show("etl/held")["waiters"].as_array().filter(|waiters| waiters.len() == 1).cloned()
+    });
+    wait_for("an expired lease", || Some(place.state("etl/stale")).filter(|it| it == "expired"));
+    vec![held, waiting]
+}
+
+#[test]
+fn rows_are_seen_a_lock_is_broken_and_the_terminal_is_as_it_was() {
+    let place = Place::new();
+    let Some(terminal) = Terminal::open(&place) else { return };
+    let _running = furnished(&place);
+    let victim = hold(&place, "etl/victim", &["--owner", "crew\u{1b}[2J"]);
+    terminal.run("leaselock watch --every 500ms etl/");
+    terminal.wait_to_see("etl/victim     held");
+    assert!(terminal.row("etl/free").contains("free"));
+    let held = terminal.row("etl/held");
+    assert!(held.contains("crew\u{fffd}[2J") && held.contains("1     ▶"), "who waits: {held}");
+    assert!(terminal.row("etl/victim").contains('█'), "what is left");
+    assert!(terminal.row("etl/stale").contains("expired"));
+    wait_for("requests", || {
+        let screen = terminal.screen();
+        let footer = screen.lines().find(|line| line.contains("requests in"))?.to_owned();
+        let count: u64 = footer.split(' ').next()?.parse().ok()?;
+        (count > 4).then_some(())
+    });
+
+    // At the size of a stamp, and back.
+    for (width, height) in [("9", "2"), ("30", "6"), ("80", "24")] {
+        assert_code(&terminal.tmux(&["resize-window", "-x", width, "-y", height]), 0);
+        wait_for("rows", || terminal.screen().contains("etl/").then_some(()));
+    }
+
+    terminal.press("/");
+    terminal.type_in("victim");
+    wait_for("the filter", || (!terminal.screen().contains("etl/held")).then_some(()));
+    terminal.press("Enter");
+    terminal.press("Enter");
+    terminal.wait_to_see("the highest issued");
+    terminal.press("Escape");
+    wait_for("the list", || terminal.screen().contains("QUEUE").then_some(()));
+    terminal.press("b");
+    let question = terminal.wait_to_see("Put the holder of etl/victim out?");
+    assert!(question.contains("crew\u{fffd}[2J ("), "who is asked about: {question}");
+    terminal.press("n");
+    wait_for("no question", || (!terminal.screen().contains("Put the holder")).then_some(()));
+    assert_eq!(place.state("etl/victim"), "held");
+    terminal.press("b");
+    terminal.wait_to_see("Put the holder");
+    terminal.press("y");
+    terminal.wait_to_see("was put out");
+    let shown = place.show("etl/victim");
+    assert_eq!(shown["state"], "free");
+    assert_eq!(shown["history"][0]["ended"], "broken");
+    wait_for("the row", || terminal.row("etl/victim").contains("free").then_some(()));
+    // It clears the filter, and does not quit.
+    terminal.press("Escape");
+    terminal.wait_to_see("etl/held");
+    terminal.press("q");
+    terminal.assert_as_before(0);
+    victim.signal(Signal::SIGTERM);
+    victim.output();
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let place = Place::new();
+        let Some(terminal) = Terminal::open(&place) else { return };
+        terminal.run("sh -c 'echo $$ > pid; exec leaselock watch'");
+        terminal.wait_to_see("there are no locks here");
+        kill(pid_in(&place.file("pid")), signal).unwrap();
+        terminal.assert_as_before(code);
+    }
+}
+
+#[test]
+fn control_c_and_an_error_give_the_terminal_back() {
+    let place = Place::new();
+    let Some(terminal) = Terminal::open(&place) else { return };
+    terminal.run("leaselock watch");
+    terminal.wait_to_see("there are no locks here");
+    terminal.press("C-c");
+    terminal.assert_as_before(0);
+    fs::remove_file(place.file("ended")).unwrap();
+    // Nobody listens there.
+    let store = "s3://b?aws_endpoint=http://127.0.0.1:9&aws_allow_http=true&aws_access_key_id=a\
+        &aws_secret_access_key=b&aws_region=c";
+    terminal.run(&format!("leaselock watch --store '{store}'"));
+    let screen = terminal.assert_as_before(69);
+    assert!(screen.contains("hint: is the store's address right"), "{screen}");
+}
+
+#[test]
+fn no_color_is_respected() {
+    let place = Place::new();
+    let Some(terminal) = Terminal::open(&place) else { return };
+    let _held = hold(&place, "a", &[]);
+    for (variable, expected) in [("", true), ("NO_COLOR=1 ", false)] {
+        terminal.run(&format!("{variable}leaselock watch"));
+        terminal.wait_to_see("▶");
+        let screen = stdout(&terminal.tmux(&["capture-pane", "-p", "-e"]));
+        let colours = screen.split("\u{1b}[").skip(1).flat_map(|part| {
+            let numbers = part.split('m').next().unwrap_or_default().split(';');
+            numbers.filter_map(|number| number.parse::<u8>().ok()).collect::<Vec<_>>()
+        });
+        let is_coloured = colours.into_iter().any(|number| matches!(number, 30..=38 | 90..=97));
+        assert_eq!(is_coloured, expected, "{screen:?}");
+        terminal.press("q");
+        terminal.assert_as_before(0);
+        fs::remove_file(place.file("ended")).unwrap();
+        assert_code(&terminal.tmux(&["send-keys", "clear", "Enter"]), 0);
+    }
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use() {
+    let place = Place::new();
+    let output = place.output(&["watch"]);
+    assert_code(&output, 64);
+    assert!(stderr(&output).contains("leaselock ls"), "{}", stderr(&output));
+    let output = place.output(&["watch", "--every", "499ms"]);
+    assert_code(&output, 64);
+    let said = stderr(&output);
+    assert!(said.contains("499ms") && said.contains("500ms"), "{said}");
+}
