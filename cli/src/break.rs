@@ -50,10 +50,7 @@ async fn confirmed(store: &Store, args: &BreakLease) -> Result<Option<FencingTok
             "name the holder's token by --expect-token (`leaselock show` prints it), or give --force",
         ));
     }
-    let info = match args.once {
-        true => store.once(&args.lock).inspect().await?,
-        false => store.lock(&args.lock).inspect().await?,
-    };
+    let info = show::inspect(store, &args.lock, args.once).await?;
     let (token, what) = match (info.holders.as_slice(), &info.done) {
         ([holder], _) => (holder.token, "Put this holder out?"),
         ([], Some(done)) => (done.token, "Forget this success?"),

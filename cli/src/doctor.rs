@@ -6,14 +6,17 @@ use leaselock::{Diagnosis, Finding, Verdict};
 
 use crate::args::{Doctor, Global};
 use crate::exit::{self, Failure};
-use crate::ls;
+use crate::{ls, people};
 
 pub(crate) async fn doctor(global: &Global, args: &Doctor) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
     let diagnosis = store.diagnose().await?;
     let text = match args.json {
         true => diagnosis.to_json(),
-        false => report(store.url(), &diagnosis, colours()),
+        false => {
+            let colours = io::stdout().is_terminal() && people::colours_are_welcome();
+            report(store.url(), &diagnosis, colours)
+        }
     };
     ls::print(&mut io::stdout().lock(), &text)?;
     match worst(diagnosis) {
@@ -40,11 +43,6 @@ fn worst(diagnosis: Diagnosis) -> Option<Finding> {
         Some(findings.swap_remove(at))
     };
     first(Verdict::Failed).or_else(|| first(Verdict::Unclear))
-}
-
-fn colours() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !unwanted
 }
 
 fn report(url: &str, diagnosis: &Diagnosis, colours: bool) -> String {

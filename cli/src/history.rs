@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, History};
 use crate::exit::{self, Failure};
-use crate::{clock, ls, people};
+use crate::{clock, ls, people, show};
 
 mod svg;
 
@@ -28,10 +28,7 @@ struct Span {
 
 pub(crate) async fn history(global: &Global, args: &History) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
-    let info = match args.once {
-        true => store.once(&args.lock).inspect().await?,
-        false => store.lock(&args.lock).inspect().await?,
-    };
+    let info = show::inspect(&store, &args.lock, args.once).await?;
     if let Some(problem) = &info.problem {
         let message = format!("{}: {}", people::plain(&info.name), people::plain(problem));
         return Err(Failure::new(exit::CONFIGURATION, message));

@@ -121,6 +121,11 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Whether nobody has asked for text without colours (no-color.org).
+pub(crate) fn colours_are_welcome() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// The name of whoever runs this.
 pub(crate) fn user() -> String {
     // Asking the system last: the user database may be far away (LDAP).

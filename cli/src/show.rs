@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use leaselock::record::Kind;
-use leaselock::{DoneInfo, HolderInfo, LockInfo, Tenure, WaiterInfo};
+use leaselock::{DoneInfo, HolderInfo, LockInfo, Store, Tenure, WaiterInfo};
 
 use crate::args::{Global, Show};
 use crate::exit::Failure;
@@ -11,14 +11,19 @@ use crate::{clock, ls, people};
 
 pub(crate) async fn show(global: &Global, args: &Show) -> Result<u8, Failure> {
     let store = crate::open(global).await?;
-    let info = match args.once {
-        true => store.once(&args.lock).inspect().await?,
-        false => store.lock(&args.lock).inspect().await?,
-    };
+    let info = inspect(&store, &args.lock, args.once).await?;
     let kind = kind_of(&info, args.once);
     let text = if args.json { info.to_json() } else { lines(&info, kind).join("\n") };
     ls::print(&mut std::io::stdout().lock(), &text)?;
     Ok(0)
+}
+
+/// Reads a lock, or a key of `run --once`.
+pub(crate) async fn inspect(store: &Store, name: &str, once: bool) -> Result<LockInfo, Failure> {
+    Ok(match once {
+        true => store.once(name).inspect().await?,
+        false => store.lock(name).inspect().await?,
+    })
 }
 
 /// What it is, or would be if there were anything.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::args::{Global, Watch};
 use crate::clock::{self, Moment};
 use crate::exit::{self, Failure};
+use crate::people;
 use crate::signals::{Notice, Signals};
 use crate::watch::draw::{Facts, View};
 use crate::watch::keys::Key;
@@ -51,7 +52,7 @@ pub(crate) async fn watch(global: &Global, args: &Watch) -> Result<u8, Failure> 
     drop(tokio::spawn(reading));
     let mut shown = Shown {
         model: Model::default(),
-        view: View::new(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())),
+        view: View::new(people::colours_are_welcome()),
         place: place(&store, &args.prefix),
         minute: LastMinute::default(),
         requests,

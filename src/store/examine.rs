@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::join_all;
 use object_store::path::Path;
 
-use super::probe::{LIMIT, check_metadata, scratch_key};
+use super::probe::{LIMIT, Outcomes, body, check_metadata, scratch_key, write_at_once};
 use super::request::Failure;
 use super::{LockStore, Version, json_attributes};
 use crate::clock::Boot;
@@ -52,7 +51,10 @@ impl Seen {
 
     /// The store did not answer, or not so that anything follows.
     fn failure(failure: Failure, key: &Path) -> Self {
-        let error = failure.into_error(key);
+        Self::error(failure.into_error(key))
+    }
+
+    fn error(error: Error) -> Self {
         let passing = error.kind() == ErrorKind::Unavailable;
         let verdict = if passing { Verdict::Unclear } else { Verdict::Failed };
         let text = match error.kind() {
@@ -87,9 +89,8 @@ impl LockStore {
 }
 
 impl Examination<'_> {
-    fn note(&mut self, check: &'static str, seen: Seen) -> bool {
+    fn note(&mut self, check: &'static str, seen: Seen) {
         let now = self.store.clock.now().boot;
-        let passed = seen.verdict == Verdict::Passed;
         self.findings.push(Finding {
             check,
             verdict: seen.verdict,
@@ -99,7 +100,6 @@ impl Examination<'_> {
             took: now.since(self.began),
         });
         self.began = now;
-        passed
     }
 
     async fn run(&mut self, key: &Path) {
@@ -138,11 +138,6 @@ impl Examination<'_> {
         }
     }
 
-    /// Something that nobody else writes.
-    fn body(&self) -> Bytes {
-        Bytes::from(format!("{{\"leaselock\": \"{:032x}\"}}", self.store.rng.bits()))
-    }
-
     async fn put(
         &self,
         key: &Path,
@@ -153,9 +148,9 @@ impl Examination<'_> {
     }
 
     async fn create(&mut self, key: &Path) -> Option<(Bytes, Version)> {
-        let body = self.body();
-        let (seen, created) = match self.put(key, None, body.clone()).await {
-            Ok(version) => (Seen::good("accepted"), Some((body, version))),
+        let written = body(self.store);
+        let (seen, created) = match self.put(key, None, written.clone()).await {
+            Ok(version) => (Seen::good("accepted"), Some((written, version))),
             Err(Failure::Refused(cause)) => {
                 let text = format!("refused, though there is nothing: {cause}");
                 (Seen::bad(text, NO_LOCKS), None)
@@ -167,7 +162,7 @@ impl Examination<'_> {
     }
 
     async fn update(&mut self, key: &Path, version: &Version) -> Option<Version> {
-        let (seen, updated) = match self.put(key, Some(version), self.body()).await {
+        let (seen, updated) = match self.put(key, Some(version), body(self.store)).await {
             Ok(version) => (Seen::good("accepted"), Some(version)),
             Err(Failure::Refused(cause)) => (
                 Seen::bad(format!("refused, though nobody else wrote it: {cause}"), NO_LOCKS),
@@ -190,7 +185,7 @@ impl Examination<'_> {
 
     async fn refused_twice(&self, key: &Path) -> Seen {
         for _ in 0..2 {
-            match self.put(key, None, self.body()).await {
+            match self.put(key, None, body(self.store)).await {
                 Ok(_) => return Seen::bad("If-None-Match is ignored", TWO_HOLDERS),
                 Err(Failure::Refused(_)) => {}
                 Err(failure) => return Seen::failure(failure, key),
@@ -206,7 +201,7 @@ impl Examination<'_> {
         otherwise: &str,
         consequence: &'static str,
     ) -> Seen {
-        match self.put(key, Some(version), self.body()).await {
+        match self.put(key, Some(version), body(self.store)).await {
             Ok(_) => Seen::bad(format!("If-Match is ignored: {otherwise}"), consequence),
             Err(Failure::Refused(_)) => Seen::good("refused"),
             Err(failure) => Seen::failure(failure, key),
@@ -243,7 +238,7 @@ impl Examination<'_> {
     }
 
     async fn race_for_an_update(&self, key: &Path) -> Seen {
-        match self.put(key, None, self.body()).await {
+        match self.put(key, None, body(self.store)).await {
             Ok(version) => self.race(key, Some(&version)).await,
             Err(failure) => Seen::failure(failure, key),
         }
@@ -251,16 +246,11 @@ impl Examination<'_> {
 
     /// At most one may win, and somebody should.
     async fn race(&self, key: &Path, expected: Option<&Version>) -> Seen {
-        let writes = (0..RACERS).map(|_| self.put(key, expected, self.body()));
-        let (mut won, mut unclear) = (0, 0);
-        for result in join_all(writes).await {
-            match result {
-                Ok(_) => won += 1,
-                Err(Failure::Refused(_)) => {}
-                Err(Failure::Unclear(_)) => unclear += 1,
-                Err(failure) => return Seen::failure(failure, key),
-            }
-        }
+        let Outcomes { won, unclear } = match write_at_once(self.store, key, expected, RACERS).await
+        {
+            Ok(outcomes) => outcomes,
+            Err(error) => return Seen::error(error),
+        };
         let text = match unclear {
             0 => format!("{won} of {RACERS} won"),
             _ => format!("{won} of {RACERS} won, {unclear} had no clear answer"),

@@ -164,17 +164,19 @@ async fn race(store: &LockStore, key: &Path) -> Result<Found> {
     updates.at_most_one("If-Match", "update from the same version")?;
     let moved = read_version(store, key).await?.is_some_and(|version| !version.is(&current));
     if !moved {
-        return Ok(if updates.unclear { Found::Nothing } else { Found::RefusesAll });
+        return Ok(if updates.unclear > 0 { Found::Nothing } else { Found::RefusesAll });
     }
     let stale = write_at_once(store, key, Some(&current), 1).await?;
     stale.none("If-Match", "update from a version that is gone")?;
-    Ok(if again.unclear || stale.unclear { Found::Nothing } else { Found::Fit })
+    let unclear = again.unclear + stale.unclear;
+    Ok(if unclear > 0 { Found::Nothing } else { Found::Fit })
 }
 
 /// How writes made at the same time ended.
-struct Outcomes {
-    won: usize,
-    unclear: bool,
+pub(super) struct Outcomes {
+    pub(super) won: usize,
+    /// How many ended without a clear answer, which proves nothing against the store.
+    pub(super) unclear: usize,
 }
 
 impl Outcomes {
@@ -197,24 +199,26 @@ fn unfit(header: &str, what: &str) -> Error {
     )
 }
 
+/// Something that nobody else writes.
+pub(super) fn body(store: &LockStore) -> Bytes {
+    Bytes::from(format!("{{\"leaselock\": \"{:032x}\"}}", store.rng.bits()))
+}
+
 /// Writes different bodies at the same time.
-async fn write_at_once(
+pub(super) async fn write_at_once(
     store: &LockStore,
     key: &Path,
     expected: Option<&Version>,
     racers: usize,
 ) -> Result<Outcomes> {
-    let writes = (0..racers).map(|_| {
-        let body = format!("{{\"leaselock\": \"{:032x}\"}}", store.rng.bits());
-        store.put(key, expected, Bytes::from(body), json_attributes(), LIMIT)
-    });
-    let mut outcomes = Outcomes { won: 0, unclear: false };
+    let writes =
+        (0..racers).map(|_| store.put(key, expected, body(store), json_attributes(), LIMIT));
+    let mut outcomes = Outcomes { won: 0, unclear: 0 };
     for result in join_all(writes).await {
         match result {
             Ok(_) => outcomes.won += 1,
             Err(Failure::Refused(_)) => {}
-            // No clear answer proves nothing against the store.
-            Err(Failure::Unclear(_)) => outcomes.unclear = true,
+            Err(Failure::Unclear(_)) => outcomes.unclear += 1,
             Err(failure) => return Err(failure.into_error(key)),
         }
     }

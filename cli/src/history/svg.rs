@@ -1,6 +1,5 @@
 //! A history as a picture: one row for each holder, one bar for each tenure.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::Span;
@@ -28,13 +27,11 @@ pub(super) fn timeline(name: &str, spans: &[Span], now: SystemTime) -> String {
         NAMES + (WIDTH - NAMES - MARGIN) * after.as_secs_f64() / whole.as_secs_f64()
     };
     // In the order of their first tenures.
-    let mut rows = BTreeMap::new();
     let mut holders = Vec::new();
     for span in spans {
-        rows.entry(&span.row).or_insert_with(|| {
+        if !holders.contains(&&span.row) {
             holders.push(&span.row);
-            holders.len() - 1
-        });
+        }
     }
     let bottom = TITLE + ROW * holders.len() as f64;
     let height = bottom + 2.0 * ROW;
@@ -79,7 +76,7 @@ pub(super) fn timeline(name: &str, spans: &[Span], now: SystemTime) -> String {
         lines.push(format!("<text x=\"{MARGIN}\" y=\"{y}\">{holder}</text>"));
     }
     for span in spans {
-        let row = rows.get(&span.row).copied().unwrap_or_default() as f64;
+        let row = holders.iter().take_while(|holder| **holder != &span.row).count() as f64;
         let (x, y) = (at(span.from), TITLE + ROW * row + (ROW - BAR) / 2.0);
         let width = (at(span.to.unwrap_or(now)) - x).max(LEAST);
         let told = escape(&tip(span));

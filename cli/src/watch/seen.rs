@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use leaselock::record::Kind;
 use leaselock::{FencingToken, HolderInfo, LockInfo, LockState};
 
 use crate::clock::Moment;
@@ -72,7 +71,7 @@ impl Seen {
             problem: info.problem.as_deref().map(people::plain),
             waiters: info.waiters.len(),
             marks: strip::marks(info),
-            details: show::lines(info, info.kind.unwrap_or(Kind::Lock)),
+            details: show::lines(info, show::kind_of(info, false)),
         }
     }
 
