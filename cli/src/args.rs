@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use leaselock::FencingToken;
+use leaselock::{FencingToken, HolderId};
 
 use crate::exit;
 
@@ -74,6 +74,15 @@ pub(crate) enum Command {
     /// Run CMD while leading the election NAME, and campaign again whenever that is lost
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::elect::LONG_HELP, exit::HELP))]
     Elect(Elect),
+    /// Take LOCK and exit: for scripts whose steps nothing can wrap. Prints who holds it
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::handle::LONG_HELP, exit::HELP))]
+    Acquire(Acquire),
+    /// Renew what `acquire` took, for its TTL from now on
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::handle::LONG_HELP, exit::HELP))]
+    Renew(Handled),
+    /// Give back what `acquire` took. Twice is no error
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::handle::LONG_HELP, exit::HELP))]
+    Release(Handled),
     /// List locks: state, token, age, time left, holder; of several holders the first, and how many
     Ls(Ls),
     /// Show locks on the whole screen as they change, and break one (for operators)
@@ -199,6 +208,69 @@ pub(crate) struct Run {
     /// The command and its arguments; executed directly, without a shell
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Acquire {
+    /// Give up at once when the lock is held
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) no_wait: bool,
+
+    /// Wait at most so long for the lock, for example 30s or 5m [default: for ever]
+    #[arg(short, long, value_name = "DUR", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+
+    /// How long the lease lasts unless `leaselock renew` is called: 1s to 24h, longer than the longest
+    /// step. There is no default
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) ttl: Duration,
+
+    /// Who holds the lock, for people [default: the user's name]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) owner: Option<String>,
+
+    /// Why it is held, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// Exit with N instead of 75 when the lock is busy
+    #[arg(short = 'E', long, value_name = "N")]
+    pub(crate) conflict_exit_code: Option<u8>,
+
+    /// Write the handle to this file instead, as JSON, readable by its owner only: for `renew` and
+    /// `release`. It must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) handle: Option<PathBuf>,
+
+    /// Print one JSON object instead of the holder's id: name, store, holder, token, ttl_ms, expires_at
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A path such as etl/nightly
+    #[arg(value_name = "LOCK")]
+    pub(crate) lock: String,
+}
+
+/// What `acquire` took.
+#[derive(Args, Debug)]
+pub(crate) struct Handled {
+    /// The lock, of --holder
+    #[arg(value_name = "LOCK", requires = "holder", required_unless_present = "handle")]
+    pub(crate) lock: Option<String>,
+
+    /// Who holds it: what `acquire` has printed
+    #[arg(long, value_name = "ID", requires = "lock", value_parser = holder)]
+    pub(crate) holder: Option<HolderId>,
+
+    /// The file that `acquire --handle` has written. `renew` keeps it current, `release` removes it.
+    /// Without --store, the lock's own is used
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lock", "holder"])]
+    pub(crate) handle: Option<PathBuf>,
+
+    /// Print one JSON object: of `renew` as of `acquire`, of `release` name, holder and outcome (released,
+    /// lost)
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -514,6 +586,10 @@ fn above_zero(text: &str) -> Result<f64, String> {
 
 fn token(text: &str) -> Result<FencingToken, String> {
     text.parse().map_err(|_| "not a fencing token: a whole number is expected".to_owned())
+}
+
+fn holder(text: &str) -> Result<HolderId, String> {
+    text.parse().map_err(|error: leaselock::ParseHolderIdError| error.to_string())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -33,6 +33,7 @@ mod elect;
 mod exclusion;
 mod exit_codes;
 mod gathering;
+mod handle;
 mod history;
 mod lease;
 mod ls;
