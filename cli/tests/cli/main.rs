@@ -38,6 +38,7 @@ mod history;
 mod lease;
 mod ls;
 mod once;
+mod schema;
 mod several;
 mod shared;
 mod signals;
