@@ -89,23 +89,39 @@ pub(crate) fn with_timers<T>(make: impl FnOnce() -> T) -> T {
 /// Threads for blocking file operations; they end after ten idle seconds.
 const BLOCKING_THREADS: usize = 32;
 
-/// The library's own runtime: the one that is certain to have what sockets and timers need.
+/// The library's own runtime in one process.
+struct Dedicated {
+    process: u32,
+    runtime: Result<tokio::runtime::Runtime, String>,
+    /// That of a process which was forked from this one: threads do not come along.
+    of_child: OnceLock<Box<Self>>,
+}
+
+impl Dedicated {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("leaselock")
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string());
+        Self { process: std::process::id(), runtime, of_child: OnceLock::new() }
+    }
+}
+
+/// The library's own runtime: the one that is certain to have what sockets and timers need. A process that
+/// was forked gets one of its own (hazard H22), in which it can open stores; what its parent has opened is
+/// of no use to it.
 pub(crate) fn dedicated() -> Result<Handle> {
-    static DEDICATED: OnceLock<Result<tokio::runtime::Runtime, String>> = OnceLock::new();
-    DEDICATED
-        .get_or_init(|| {
-            tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .max_blocking_threads(BLOCKING_THREADS)
-                .thread_name("leaselock")
-                .enable_all()
-                .build()
-                .map_err(|error| error.to_string())
-        })
-        .as_ref()
-        .map(|runtime| runtime.handle().clone())
-        .map_err(|error| {
-            Error::new(ErrorKind::Internal, "leaselock's own thread could not be started")
-                .caused_by(error.clone())
-        })
+    static DEDICATED: OnceLock<Dedicated> = OnceLock::new();
+    let mut dedicated = DEDICATED.get_or_init(Dedicated::start);
+    let process = std::process::id();
+    while dedicated.process != process {
+        dedicated = dedicated.of_child.get_or_init(|| Box::new(Dedicated::start()));
+    }
+    dedicated.runtime.as_ref().map(|runtime| runtime.handle().clone()).map_err(|error| {
+        Error::new(ErrorKind::Internal, "leaselock's own thread could not be started")
+            .caused_by(error.clone())
+    })
 }

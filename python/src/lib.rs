@@ -1,0 +1,48 @@
+//! The Python package: a thin layer over the library's public interface.
+//!
+//! **Invariant.** No thread of the library ever waits for the interpreter's lock: what Python is told, it
+//! is told by the [messenger], so a program that keeps that lock for an hour keeps its leases.
+
+mod convert;
+mod errors;
+mod fence;
+mod forks;
+mod gathering;
+mod guard;
+mod lock;
+mod log;
+mod messenger;
+mod once;
+mod store;
+mod wait;
+
+use pyo3::prelude::*;
+
+/// The part of `leaselock` that is not Python.
+#[pymodule]
+mod _leaselock {
+    #[pymodule_export]
+    use crate::fence::{Claimed, Fence};
+    #[pymodule_export]
+    use crate::forks::forked;
+    #[pymodule_export]
+    use crate::gathering::{Barrier, Latch};
+    #[pymodule_export]
+    use crate::guard::Guard;
+    #[pymodule_export]
+    use crate::lock::Lock;
+    #[pymodule_export]
+    use crate::log::log_to_python;
+    #[pymodule_export]
+    use crate::messenger::{Canceller, deliver};
+    #[pymodule_export]
+    use crate::once::{Once, Run};
+    #[pymodule_export]
+    use crate::store::{Found, Session, Store, open, quorum};
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        use pyo3::prelude::*;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
