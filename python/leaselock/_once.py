@@ -26,7 +26,8 @@ class Once:
         """
         started = self._store.start_once(self._key, **self._terms).start()
         if isinstance(started, dict):
-            return started["result"]
+            recorded: T = started["result"]
+            return recorded
         try:
             result = work(*arguments, **named)
         except BaseException:

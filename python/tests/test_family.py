@@ -1,0 +1,149 @@
+"""What is built on locks."""
+
+import threading
+
+import pytest
+
+import leaselock
+from conftest import PATIENCE, eventually
+
+
+def test_readers_together_and_writers_alone(store):
+    with store.read_lock("x") as one, store.read_lock("x") as two:
+        assert one.token and two.token
+        assert store.write_lock("x").try_acquire() is None
+    with store.write_lock("x", timeout=PATIENCE):
+        assert store.read_lock("x").try_acquire() is None
+    with pytest.raises(leaselock.WrongKind):
+        store.lock("x").acquire()
+
+
+def test_so_many_permits(store):
+    with store.semaphore("x", 3, permits=2), store.semaphore("x", 3):
+        assert store.semaphore("x", 3).try_acquire() is None
+    with pytest.raises(leaselock.LimitMismatch):
+        store.semaphore("x", 4).acquire()
+
+
+def test_several_locks_at_once(store):
+    with store.lock_all(["b", "a"]) as guard:
+        assert sorted(guard.tokens) == ["a", "b"] and guard.token is None
+        assert store.lock("a").try_acquire() is None
+        guard.fence("a").put_new("data/one", b"1")
+        with pytest.raises(ValueError, match="a, b"):
+            guard.fence()
+        with pytest.raises(TypeError):
+            guard.renew()
+    assert store.lock("b").inspect()["state"] == "free"
+
+
+def test_one_leads(store):
+    with store.election("x", owner="first") as term:
+        assert store.election("x").try_acquire() is None
+        assert store.election("x").inspect()["holders"][0]["token"] == term.token
+        first = term.token
+    with store.election("x", timeout=PATIENCE) as term:
+        assert term.token > first
+
+
+def test_first_come_first_served(store):
+    order = []
+    held = store.lock("x", fair=True).acquire()
+
+    def wait(number):
+        with store.lock("x", fair=True, timeout=PATIENCE):
+            order.append(number)
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=wait, args=(number,)))
+        threads[-1].start()
+        queued = number + 1
+        eventually("it waits", lambda: len(store.lock("x").inspect()["waiters"]) == queued)
+    held.release()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert order == [0, 1, 2]
+
+
+def test_a_session_holds_many_and_ends_them_all(store):
+    with store.session(ttl=30) as session:
+        guards = [session.lock(f"shard/{number}").acquire() for number in range(5)]
+        assert all(guard.is_held for guard in guards) and session.is_held
+        with session.semaphore("permits", 2):
+            pass
+    assert not any(guard.is_held for guard in guards)
+    assert not session.is_held
+    with pytest.raises(leaselock.Lost, match="closed"):
+        session.lock("x").acquire()
+    assert store.lock("shard/0", timeout=PATIENCE).acquire().is_held
+
+
+def test_a_majority_of_stores(tmp_path):
+    stores = [leaselock.open(f"file://{tmp_path}/{name}") for name in "abc"]
+    quorum = leaselock.Quorum(stores)
+    with quorum.lock("x", ttl=10) as guard:
+        assert guard.token and quorum.lock("x").try_acquire() is None
+        assert sum(store.lock("x").inspect()["state"] == "held" for store in stores) >= 2
+    with pytest.raises(leaselock.InvalidOptions):
+        leaselock.Quorum(stores[:2]).lock("x")
+
+
+def test_work_is_run_once(store):
+    runs = []
+
+    @store.once("pay/{order}", retention=3600)
+    def pay(order, amount=1):
+        runs.append((order, amount))
+        return {"paid": amount}
+
+    assert pay(1) == pay(order=1) == {"paid": 1}
+    assert pay(2, amount=5) == {"paid": 5}
+    assert runs == [(1, 1), (2, 5)]
+    assert store.once("pay/1").inspect()["state"] == "done"
+
+
+def test_work_that_fails_is_run_again(store):
+    once = store.once("x")
+
+    def fail():
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="disk"):
+        once.run(fail)
+    assert once.run(lambda number: number + 1, 41) == 42
+    assert once.run(fail) == 42
+
+
+def test_a_later_holder_fences_out_the_one_before(store):
+    stale = store.lock("x").acquire()
+    fence = stale.fence()
+    claimed = fence.claim("data/manifest")
+    assert claimed.data is None
+    claimed.put(b"one")
+    stale.release()
+    with store.lock("x", timeout=PATIENCE) as guard:
+        claimed_later = guard.fence().claim("data/manifest")
+        assert claimed_later.data == b"one"
+        with pytest.raises(leaselock.Fenced):
+            claimed.put(b"late")
+        claimed_later.put(b"two")
+        guard.fence().put_fenced("data/other", b"three")
+        with pytest.raises(leaselock.LeaselockError):
+            guard.fence().put_new("data/other", b"four")
+    assert store.read_object("data/manifest") == b"two"
+    assert store.read_object("data/nothing") is None
+
+
+def test_latches_and_barriers(store):
+    latch = store.latch("loaded", 2)
+    assert latch.arrive("a") == {"epoch": 0, "arrived": 1, "needed": 2, "open": False}
+    with pytest.raises(leaselock.Timeout, match="1 of 2"):
+        latch.wait(0.1)
+    latch.arrive("b")
+    assert latch.wait() == 0
+    assert latch.inspect()["open"] is True
+    assert latch.reset() == 1
+    barrier = store.barrier("round", 1)
+    assert [barrier.wait("m"), barrier.wait("m", epoch=1)] == [0, 1]
+    assert barrier.inspect()["epoch"] == 2

@@ -1,0 +1,148 @@
+"""Locks, on every store."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+import leaselock
+from conftest import PATIENCE, eventually
+
+
+def test_a_lock_excludes_others_and_tokens_rise(url):
+    first, second = leaselock.open(url), leaselock.open(url)
+    with first.lock("etl/nightly", ttl=30, owner="one") as guard:
+        assert guard.is_held and guard.name == "etl/nightly"
+        assert 0 < guard.remaining <= 27
+        assert second.lock("etl/nightly").try_acquire() is None
+        with pytest.raises(leaselock.Timeout, match="held by one"):
+            second.lock("etl/nightly", timeout=0.1).acquire()
+        assert second.lock("etl/nightly").inspect()["state"] == "held"
+    assert not guard.is_held
+    with second.lock("etl/nightly", timeout=PATIENCE) as later:
+        assert later.token > guard.token
+
+
+def test_threads_and_stores_exclude_each_other(url):
+    stores = [leaselock.open(url) for _ in range(2)]
+    inside, most, tokens = [0], [0], []
+
+    def work(store):
+        for _ in range(3):
+            with store.lock("x", timeout=PATIENCE) as guard:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                tokens.append(guard.token)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in stores for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert most == [1]
+    assert tokens == sorted(set(tokens)) and len(tokens) == 12
+
+
+def test_one_lock_object_serves_many_threads(store):
+    lock, inside, most = store.lock("x", timeout=PATIENCE), [0], [0]
+
+    def work():
+        for _ in range(20):
+            with lock:
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert most == [1]
+    assert lock.inspect()["state"] == "free"
+
+
+def test_what_is_lost_raises(url):
+    store = leaselock.open(url)
+    reasons = []
+    with pytest.raises(leaselock.Lost, match="broken by ops: stuck"):
+        with store.lock("x", ttl=2) as guard:
+            guard.on_lost(reasons.append)
+            guard.check()
+            leaselock.open(url).lock("x").break_lease(expect=guard.token, reason="stuck", by="ops")
+            eventually("the loss is noticed", lambda: not guard.is_held)
+            eventually("the callback is called", lambda: reasons)
+            with pytest.raises(leaselock.Lost):
+                guard.check()
+            with pytest.raises(leaselock.Lost):
+                guard.renew()
+    assert "stuck" in reasons[0]
+    assert guard.remaining == 0
+
+
+def test_what_was_raised_in_the_block_matters_more(store):
+    with pytest.raises(KeyError):
+        with store.lock("x", ttl=2) as guard:
+            store.lock("x").break_lease(force=True)
+            eventually("the loss is noticed", lambda: not guard.is_held)
+            raise KeyError("the work's own")
+
+
+def test_a_guard_alone_works_as_one_of_a_block(store):
+    lock = store.lock("x")
+    with lock.acquire() as guard:
+        assert lock.try_acquire() is None
+    assert guard.release() is True, "twice is no error"
+    guard = lock.acquire(timeout=1)
+    assert guard.release() is True
+    dropped = lock.acquire()
+    del dropped
+    eventually("a dropped guard gives the lock back", lambda: lock.inspect()["state"] == "free")
+
+
+def test_payloads_and_progress(store):
+    with store.lock("x", payload={"step": 1}, progress_within=60) as guard:
+        assert store.lock("x").inspect()["payload"] == {"step": 1}
+        guard.set_payload({"step": 2, "done": [1, None]})
+        guard.touch()
+        guard.renew()
+        info = store.lock("x").inspect()
+        assert info["payload"] == {"step": 2, "done": [1, None]}
+        assert info["holders"][0]["renewals"] >= 2
+
+
+def test_times_are_seconds_or_timedeltas(store):
+    with store.lock("x", ttl=timedelta(seconds=7), timeout=timedelta(seconds=1)):
+        assert store.lock("x").inspect()["holders"][0]["ttl_ms"] == 7000
+    with store.lock("x", ttl=1.5):
+        assert store.lock("x").inspect()["holders"][0]["ttl_ms"] == 1500
+    for wrong, error in [(-1, ValueError), (float("nan"), ValueError), ("30", TypeError)]:
+        with pytest.raises(error):
+            store.lock("x", ttl=wrong)
+
+
+def test_a_lease_goes_from_process_to_process(store, tmp_path):
+    left = store.lock("x", ttl=60, keeper=False).acquire().detach()
+    other = leaselock.open(f"file://{tmp_path}/locks")
+    assert other.lock("x").try_acquire() is None
+    guard = other.lock("x").resume(left["holder"])
+    assert guard.token == left["token"]
+    guard.release()
+    left = store.lock("x", ttl=60, keeper=False).acquire().detach()
+    other.lock("x").release_detached(left["holder"])
+    with pytest.raises(leaselock.Lost, match="given back"):
+        other.lock("x").resume(left["holder"])
+    with pytest.raises(ValueError, match="UUID"):
+        other.lock("x").resume("me")
+
+
+def test_locks_are_listed(store):
+    for name in ["a/1", "a/2", "b"]:
+        store.lock(name).acquire().release()
+    assert sorted(info["name"] for info in store.list("a/")) == ["a/1", "a/2"]
+    assert len(list(store.list())) == 3
+
+
+def test_a_store_is_diagnosed(store):
+    assert store.diagnose()["fit"] is True

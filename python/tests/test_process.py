@@ -1,0 +1,235 @@
+"""Processes, signals, the interpreter's lock and its end."""
+
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+import leaselock
+from conftest import PATIENCE, eventually
+
+
+def python(code, *arguments, **more):
+    """Runs a program of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, **more)
+
+
+def test_the_interpreters_lock_does_not_starve_renewal(store):
+    with store.lock("x", ttl=2) as guard:
+        # Unlike CDLL, PyDLL keeps the lock.
+        ctypes.PyDLL(None).sleep(6)
+        assert guard.is_held
+        guard.check()
+    assert store.lock("x").inspect()["history"][-1]["ended"] == "released"
+
+
+def test_a_waiter_in_asyncio_does_not_hold_up_renewal(store):
+    """What wakes Python waits for the interpreter's lock in a thread of its own."""
+    import asyncio
+
+    async def main():
+        guard = await store.lock("x", ttl=2).acquire_async()
+        waiting = asyncio.ensure_future(store.lock("x").acquire_async(timeout=0.5))
+        await asyncio.sleep(0)
+        ctypes.PyDLL(None).sleep(6)
+        assert guard.is_held
+        with pytest.raises(leaselock.Timeout):
+            await waiting
+        await guard.release_async()
+
+    asyncio.run(main())
+
+
+def test_a_fork_gets_a_store_of_its_own_and_no_guards(store):
+    with store.lock("held") as guard:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                assert not guard.is_held and guard.remaining == 0
+                for call in [guard.check, guard.release, guard.renew]:
+                    with pytest.raises(leaselock.Forked):
+                        call()
+                assert store.lock("held").try_acquire() is None
+                with store.lock("of the child") as own:
+                    assert own.is_held
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert guard.is_held
+        guard.renew()
+
+
+def count(url, rounds, name):
+    store = leaselock.open(url)
+    for _ in range(rounds):
+        with store.lock("counter", timeout=PATIENCE):
+            with open(name) as file:
+                value = int(file.read())
+            with open(name, "w") as file:
+                file.write(str(value + 1))
+
+
+STORE = None
+
+
+def count_in(rounds, name):
+    """With the store that the parent has opened, as a pre-forking server does."""
+    for _ in range(rounds):
+        with STORE.lock("counter", timeout=PATIENCE):
+            with open(name) as file:
+                value = int(file.read())
+            with open(name, "w") as file:
+                file.write(str(value + 1))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_exclude_each_other(tmp_path, method):
+    global STORE
+    name = tmp_path / "count"
+    name.write_text("0")
+    url = f"file://{tmp_path}/locks"
+    STORE = leaselock.open(url)
+    with STORE.lock("before"):
+        pass
+    context = multiprocessing.get_context(method)
+    target, arguments = (count_in, (5, name)) if method == "fork" else (count, (url, 5, name))
+    processes = [context.Process(target=target, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+    assert name.read_text() == "20"
+
+
+def test_control_c_ends_a_wait(tmp_path):
+    url = f"file://{tmp_path}/locks"
+    holder = leaselock.open(url).lock("x").acquire()
+    code = """
+        import sys, leaselock
+        print("waiting", flush=True)
+        try:
+            leaselock.open(sys.argv[1]).lock("x").acquire()
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), url], stdout=subprocess.PIPE, text=True
+    )
+    assert waiting.stdout.readline() == "waiting\n"
+    end = time.monotonic() + PATIENCE
+    # It may not have got to the wait yet: Python then ends by the signal, and this is repeated.
+    waiting.send_signal(signal.SIGINT)
+    output, _ = waiting.communicate(timeout=PATIENCE)
+    assert time.monotonic() < end
+    assert output == "interrupted\n"
+    assert holder.is_held
+
+
+@pytest.mark.parametrize("ending", ["pass", "sys.exit(3)", "raise ValueError"])
+def test_the_end_of_the_interpreter_gives_the_lock_back(tmp_path, ending):
+    url = f"file://{tmp_path}/locks"
+    code = """
+        import sys, leaselock
+        store = leaselock.open(sys.argv[1])
+        guard = store.lock("x", ttl=60).acquire()
+        exec(sys.argv[2])
+    """
+    python(code, url, ending)
+    assert leaselock.open(url).lock("x").inspect()["state"] == "free"
+
+
+def test_a_second_interpreter_is_refused_clearly():
+    code = """
+        import leaselock
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        import sys
+        interpreter = interpreters.create()
+        program = f"import sys; sys.path[:] = {sys.path!r}; import leaselock"
+        try:
+            failed = interpreters.run_string(interpreter, program)
+        except Exception as error:
+            failed = error
+        print(failed if failed is not None else "imported")
+    """
+    output = python(code)
+    said = output.stdout + output.stderr
+    assert "interpreters" in said and "imported" not in output.stdout.splitlines(), said
+
+
+def test_logging(tmp_path):
+    code = """
+        import logging, sys, time, leaselock
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+        leaselock.log_level(logging.INFO)
+        store = leaselock.open(sys.argv[1])
+        with store.lock("x") as guard:
+            store.lock("x").break_lease(force=True, reason="a test")
+        time.sleep(0.5)
+    """
+    output = python(code, f"file://{tmp_path}/locks")
+    assert "leaselock INFO acquired" in output.stdout, output
+    assert "leaselock WARNING broke a lease" in output.stdout, output
+
+
+def test_import_is_quick():
+    code = "import time; begin = time.perf_counter(); import leaselock; print(time.perf_counter() - begin)"
+    # By ratio: against what any program imports.
+    other = "import time; begin = time.perf_counter(); import asyncio, json; print(time.perf_counter() - begin)"
+    ours = min(float(python(code).stdout) for _ in range(5))
+    theirs = min(float(python(other).stdout) for _ in range(5))
+    assert ours < 2 * theirs, f"{ours * 1000:.1f} ms against {theirs * 1000:.1f} ms"
+
+
+def test_the_command_and_python_see_the_same_locks(store, command, tmp_path):
+    url = f"file://{tmp_path}/locks"
+    environment = {**os.environ, "LEASELOCK_STORE": url}
+
+    def leaselock_(*arguments):
+        return subprocess.run(
+            [command, *arguments], env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
+
+    with store.lock("x", owner="python") as guard:
+        assert leaselock_("run", "-n", "x", "--", "true").returncode == 75
+        shown = json.loads(leaselock_("show", "x", "--json").stdout)
+        assert shown == {**store.lock("x").inspect(), "holders": shown["holders"]}
+        assert shown["holders"][0]["token"] == guard.token
+        assert shown["holders"][0]["owner"]["label"] == "python"
+    holder = leaselock_("acquire", "--ttl", "1m", "x").stdout.strip()
+    assert store.lock("x").try_acquire() is None
+    store.lock("x").resume(holder).release()
+    assert leaselock_("run", "-n", "x", "--", "true").returncode == 0
+
+
+def test_rust_and_python_contend(url, command, tmp_path):
+    """Processes of both kinds count in one file, which nothing but the lock protects."""
+    name = tmp_path / "count"
+    name.write_text("0")
+    environment = {**os.environ, "LEASELOCK_STORE": url}
+    increment = f"value=$(cat {name}); echo $((value + 1)) > {name}"
+    loop = f"for round in 1 2 3; do '{command}' run counter -- sh -c '{increment}' || exit 1; done"
+    shells = [subprocess.Popen(["sh", "-c", loop], env=environment) for _ in range(2)]
+    context = multiprocessing.get_context("spawn")
+    pythons = [context.Process(target=count, args=(url, 3, name)) for _ in range(2)]
+    for process in pythons:
+        process.start()
+    for process in pythons:
+        process.join(2 * PATIENCE)
+        assert process.exitcode == 0
+    for shell in shells:
+        assert shell.wait(2 * PATIENCE) == 0
+    assert name.read_text().strip() == "12"
