@@ -20,7 +20,10 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from typing import Any, Mapping, Optional, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing would take most of the time that the import takes.
+    from typing import Any, Mapping, Optional, Sequence
 
 from . import _leaselock
 from ._leaselock import Barrier, Claimed, Fence, Guard, Latch, Lock, Run, Session, Store, __version__

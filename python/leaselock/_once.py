@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from typing import Any, Callable, TypeVar
-
 from . import _leaselock
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    T = TypeVar("T")
 
 
 class Once:
@@ -42,6 +42,9 @@ class Once:
 
     def __call__(self, work: Callable[..., T]) -> Callable[..., T]:
         """Decorate a function: ``{name}`` in the key is its argument of that name."""
+        import functools
+        import inspect
+
         signature = inspect.signature(work)
 
         @functools.wraps(work)

@@ -16,6 +16,10 @@ mod once;
 mod store;
 mod wait;
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// The part of `leaselock` that is not Python.
@@ -43,6 +47,22 @@ mod _leaselock {
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
         use pyo3::prelude::*;
+        crate::ensure_one_interpreter()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// # Errors
+/// Another interpreter of this process has loaded it before: what is shared would be of both.
+fn ensure_one_interpreter() -> PyResult<()> {
+    static FIRST: AtomicI64 = AtomicI64::new(-1);
+    #[allow(unsafe_code, reason = "PyO3 has no safe name for it")]
+    // SAFETY: a module is initialised by a thread that is attached to its interpreter, as both ask for.
+    let present = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    match FIRST.compare_exchange(-1, present, Ordering::SeqCst, Ordering::SeqCst) {
+        Err(first) if first != present => Err(PyImportError::new_err(
+            "leaselock cannot be used by several interpreters of one process (sub-interpreters)",
+        )),
+        _ => Ok(()),
     }
 }
