@@ -55,8 +55,8 @@ Exit codes:
                         not confirm that this was recorded
   70                    a fault of leaselock itself
   77                    access denied, or no credentials
-  78                    the store or its configuration is unfit, or a record
-                        unreadable
+  78                    the store is unfit, a record unreadable, or a variable
+                        or leaselock.toml wrong
   126, 127              CMD is not executable, not found";
 
 /// How a process that died by `signal` is reported.
@@ -88,6 +88,10 @@ impl Failure {
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub(crate) fn detail(self, detail: &str) -> Self {
+        Self { message: format!("{} ({detail})", self.message), ..self }
     }
 
     /// Says it, and answers the exit code.

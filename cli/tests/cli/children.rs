@@ -79,6 +79,7 @@ fn what_nohup_ignores_stays_ignored() {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_leaselock"), "run", "a", "--"]);
     command.args(["grep", "^SigIgn", "/proc/self/status"]).env("LEASELOCK_STORE", &place.url);
+    command.env("LEASELOCK_CONFIG", "");
     let output = finish(&mut command);
     let text = stdout(&output);
     let ignored = u64::from_str_radix(text.trim().rsplit('\t').next().unwrap(), 16).unwrap();

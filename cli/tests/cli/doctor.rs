@@ -92,7 +92,7 @@ fn a_directory_that_may_not_be_written_is_77() {
         fs::set_permissions(place.files(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut other = Command::new("setpriv");
         other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-        other.env("LEASELOCK_STORE", &url);
+        other.env("LEASELOCK_STORE", &url).env("LEASELOCK_CONFIG", "");
         other
     } else {
         leaselock(&url, place.files())

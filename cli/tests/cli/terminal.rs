@@ -18,7 +18,7 @@ fn at_terminal(place: &Place, arguments: &[&str]) -> (Running, File) {
     let start = "exec setsid --ctty --wait \"$@\" > out 2>&0";
     let mut command = Command::new("sh");
     command.args(["-c", start, "sh", env!("CARGO_BIN_EXE_leaselock")]).args(arguments);
-    command.env("LEASELOCK_STORE", &place.url);
+    command.env("LEASELOCK_STORE", &place.url).env("LEASELOCK_CONFIG", "");
     command.current_dir(place.files()).stdin(Stdio::from(pty.slave));
     (Running::start(&mut command), File::from(pty.master))
 }
