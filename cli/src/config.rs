@@ -15,13 +15,12 @@ use crate::config::keys::{Entry, KEYS, Kind, Origin, Value};
 use crate::config::search::{Place, Source};
 pub(crate) use crate::config::stores::ForStores;
 use crate::exit::Failure;
-use crate::people;
+use crate::{people, secrets};
 
 mod file;
 mod keys;
 mod layers;
 mod search;
-mod secrets;
 pub(crate) mod show;
 mod stores;
 

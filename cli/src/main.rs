@@ -1,11 +1,9 @@
 //! `leaselock`: hold a lock on object storage while a command runs.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use leaselock::Store;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::{Command, Global};
 use crate::config::Refusal;
@@ -26,12 +24,14 @@ mod history;
 mod hold;
 mod key;
 mod limits;
+mod log;
 mod ls;
 mod manual;
 mod people;
 mod process;
 mod report;
 mod run;
+mod secrets;
 mod show;
 mod signals;
 mod status_file;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Err(Refusal::CommandLine(error)) => return refuse(&error),
         Err(Refusal::Configuration(failure)) => return ExitCode::from(failure.print()),
     };
-    log(&cli.global);
+    log::start(&cli.global);
     let ended = match cli.command {
         // They fork their watchdog first and start the runtime themselves.
         Command::Run(args) => run::run(&cli.global, &args),
@@ -155,24 +155,6 @@ fn file_url(path: &std::path::Path) -> Result<String, Failure> {
         }
     }
     Ok(url)
-}
-
-/// Logging costs start-up time: it is set up only when somebody asked for it.
-fn log(global: &Global) {
-    let filter = match (std::env::var("LEASELOCK_LOG"), global.verbose) {
-        (Ok(filter), _) if !filter.is_empty() => filter,
-        (_, 0) => return,
-        (_, 1) => "leaselock=info".to_owned(),
-        (_, 2) => "leaselock=debug".to_owned(),
-        (_, _) => "leaselock=trace,object_store=debug".to_owned(),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // They would be printed in a way that panics when nobody reads stderr any more.
-        .log_internal_errors(false)
-        .init();
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::io;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::Settings;
 use super::keys::{Entry, KEYS, Key, Kind, Origin, Value};
 use super::search::{self, Place};
-use super::{Settings, secrets};
 use crate::args::Config;
 use crate::exit::Failure;
-use crate::{ls, people};
+use crate::{ls, people, secrets};
 
 /// No store is opened.
 pub(crate) fn config(args: &Config, settings: &Settings) -> Result<u8, Failure> {

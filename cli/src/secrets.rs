@@ -1,4 +1,36 @@
-//! What is a secret, and what of a URL is none.
+//! What is a secret, and what of a text is none.
+
+/// Takes the query and the user part out of every URL in `text`, and the query out of what only
+/// looks like one: they may hold credentials, and errors like to name the whole URL.
+pub(crate) fn without(text: &str) -> String {
+    text.split_inclusive(is_no_part_of_a_url).map(word_without).collect()
+}
+
+fn word_without(word: &str) -> String {
+    let (body, end) = word.split_at(word.trim_end_matches(is_url_end).len());
+    let (scheme, rest) = match body.find("://") {
+        Some(at) => body.split_at(at + 3),
+        None => ("", body),
+    };
+    let (place, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    if scheme.is_empty() && !query.contains('=') {
+        return word.to_owned();
+    }
+    let authority = place.find('/').unwrap_or(place.len());
+    let user = place[..authority].rfind('@').filter(|_| !scheme.is_empty());
+    let place = user.map_or(place, |at| &place[at + 1..]);
+    let query = if query.is_empty() { "" } else { "?…" };
+    format!("{scheme}{place}{query}{end}")
+}
+
+/// What may stand behind a URL, and is a part of the sentence then.
+fn is_url_end(c: char) -> bool {
+    is_no_part_of_a_url(c) || matches!(c, '\'' | '(' | ')')
+}
+
+fn is_no_part_of_a_url(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '`' | '>' | '<')
+}
 
 /// In place of a secret.
 pub(crate) const HIDDEN: &str = "(hidden)";
@@ -32,13 +64,12 @@ pub(crate) fn shown_url(url: &str) -> (String, bool) {
         // No URL at all: nobody knows what it is made of.
         return (HIDDEN.to_owned(), true);
     };
+    // What is behind it is used for nothing.
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (place, query) = match rest.split_once('?') {
         Some((place, query)) => (place, Some(query)),
         None => (rest, None),
     };
-    // What is behind it is used for nothing.
-    let (place, fragment) =
-        place.split_once('#').map_or((place, ""), |(place, rest)| (place, rest));
     let mut hidden = !fragment.is_empty();
     let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
     let mut shown = format!("{scheme}://");
@@ -83,6 +114,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn urls_lose_their_secrets_and_nothing_else() {
+        assert_eq!(
+            without("cannot open s3://key:secret@host/b/p?aws_secret=abc (or x://y)"),
+            "cannot open s3://host/b/p?… (or x://y)"
+        );
+        assert_eq!(without("az://c/p#k?s: no, why?"), "az://c/p?… no, why?");
+        assert_eq!(without("the \"typo?key=abc\" is bad"), "the \"typo?…\" is bad");
+        assert_eq!(without("no url at all: 1/2, a@b?"), "no url at all: 1/2, a@b?");
+        assert_eq!(without("ends in ://"), "ends in ://");
+        let quoted = "at 'http://u:a'b(c@host/p', s3://b?key=a'b";
+        assert_eq!(without(quoted), "at 'http://host/p', s3://b?…");
+    }
+
+    #[test]
     fn secrets_are_known_by_their_names() {
         for name in [
             "aws_secret_access_key",
@@ -116,6 +161,7 @@ mod tests {
             ("s3://b?aws_endpoint=http://u:S@h", "s3://b?aws_endpoint=(hidden)"),
             ("s3://b?S", "s3://b?(hidden)"),
             ("s3://b#S", "s3://b"),
+            ("s3://b?a=b#S", "s3://b?a=b"),
             ("S", "(hidden)"),
             ("s3://b?%73ecret=S", "s3://b?%73ecret=(hidden)"),
         ] {
