@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use crate::tool::{
     Place, assert_code, finish, lives, pid_in, report, status, stderr, stdout, wait_for,
+    without_configuration,
 };
 
 #[test]
@@ -77,9 +78,9 @@ fn what_nohup_ignores_stays_ignored() {
     let place = Place::new();
     let script = "trap '' HUP; exec \"$@\"";
     let mut command = std::process::Command::new("sh");
+    without_configuration(&mut command);
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_leaselock"), "run", "a", "--"]);
     command.args(["grep", "^SigIgn", "/proc/self/status"]).env("LEASELOCK_STORE", &place.url);
-    command.env("LEASELOCK_CONFIG", "");
     let output = finish(&mut command);
     let text = stdout(&output);
     let ignored = u64::from_str_radix(text.trim().rsplit('\t').next().unwrap(), 16).unwrap();
