@@ -90,6 +90,7 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// Says it in parentheses behind the message.
     pub(crate) fn detail(self, detail: &str) -> Self {
         Self { message: format!("{} ({detail})", self.message), ..self }
     }

@@ -103,30 +103,38 @@ impl Key {
         self.commands.contains(&command) || (command == "config" && !self.commands.is_empty())
     }
 
-    /// What `text` sets, as a variable or the command line holds it.
+    /// What `text` sets, as a variable holds it.
     ///
     /// # Errors
     /// What is expected instead. It does not repeat what may be a secret.
     pub(crate) fn parse(&'static self, text: &str, origin: &Origin) -> Result<Vec<Entry>, String> {
-        let entry = |option, value| Entry { key: self, option, value, origin: origin.clone() };
+        let entry = |value| vec![Entry { key: self, option: None, value, origin: origin.clone() }];
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
         Ok(match self.kind {
             Kind::Stores if lines().next().is_none() => Vec::new(),
-            Kind::Stores => vec![entry(None, Value::List(lines().map(str::to_owned).collect()))],
-            Kind::Options => lines()
-                .map(|line| match line.split_once('=') {
-                    Some((name, value)) if !name.is_empty() => {
-                        Ok(entry(Some(option_name(name)), Value::Text(value.to_owned())))
-                    }
-                    _ => Err("KEY=VALUE is expected".to_owned()),
-                })
-                .collect::<Result<_, _>>()?,
-            Kind::Switch => vec![entry(None, Value::Switch(switch(text)?))],
+            Kind::Stores => entry(Value::List(lines().map(str::to_owned).collect())),
+            Kind::Options => {
+                lines().map(|line| self.option_from(line, origin)).collect::<Result<_, _>>()?
+            }
+            Kind::Switch => entry(Value::Switch(switch(text)?)),
             _ => {
                 self.check(text)?;
-                vec![entry(None, Value::Text(text.to_owned()))]
+                entry(Value::Text(text.to_owned()))
             }
         })
+    }
+
+    /// What one store option, KEY=VALUE, sets.
+    ///
+    /// # Errors
+    /// What is expected instead, without the text.
+    pub(crate) fn option_from(&'static self, text: &str, origin: &Origin) -> Result<Entry, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => (option_name(name), value.to_owned()),
+            _ => return Err("KEY=VALUE is expected".to_owned()),
+        };
+        let value = Value::Text(value);
+        Ok(Entry { key: self, option: Some(name), value, origin: origin.clone() })
     }
 
     /// # Errors

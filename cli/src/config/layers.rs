@@ -21,15 +21,23 @@ pub(crate) fn from_command_line(name: &str, given: &ArgMatches) -> Result<Vec<En
             continue;
         }
         let texts = given.get_raw(&id).into_iter().flatten().map(OsStr::to_string_lossy);
-        let text = texts.collect::<Vec<_>>().join("\n");
         let origin = Origin::Flag(format!("--{}", key.option()));
+        let usage = |expected| Failure::new(exit::USAGE, format!("{origin}: {expected}"));
         match key.kind {
-            Kind::Stores | Kind::Options | Kind::Switch => {
-                let usage = |expected| Failure::new(exit::USAGE, format!("{origin}: {expected}"));
+            Kind::Stores | Kind::Switch => {
+                let text = texts.collect::<Vec<_>>().join("\n");
                 entries.extend(key.parse(&text, &origin).map_err(usage)?);
             }
+            Kind::Options => {
+                for text in texts {
+                    entries.push(key.option_from(&text, &origin).map_err(usage)?);
+                }
+            }
             // clap has checked it.
-            _ => entries.push(Entry { key, option: None, value: Value::Text(text), origin }),
+            _ => entries.extend(texts.map(|text| {
+                let value = Value::Text(text.into_owned());
+                Entry { key, option: None, value, origin: origin.clone() }
+            })),
         }
     }
     Ok(entries)

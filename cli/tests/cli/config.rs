@@ -389,6 +389,17 @@ fn options_of_another_provider_are_left_out_unless_the_command_line_has_them() {
 }
 
 #[test]
+fn an_option_of_the_command_line_is_taken_as_it_is() {
+    let home = Home::new();
+    // As of --store-option google_service_account_key="$(cat key.json)".
+    let told = settings(&mut home.leaselock(&["--store-option", "aws_region= r\n= s ="]));
+    assert_eq!(told["settings"]["store-options.aws_region"]["value"], " r\n= s =");
+    let twice = ["--store-option", "aws_region=r", "--store-option", "AWS_REGION=s"];
+    let told = settings(&mut home.leaselock(&twice));
+    assert_eq!(told["settings"]["store-options.aws_region"]["value"], "s", "the last one counts");
+}
+
+#[test]
 fn empty_variables_and_an_empty_store_are_as_good_as_none() {
     let home = Home::new();
     home.write(&format!("store = {:?}\nttl = '45s'", home.store()));
