@@ -128,8 +128,9 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
     }
     choice::check(args, locks.len(), stores)?;
     let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
-    let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
-        .map_err(|message| Failure::new(exit::USAGE, message))?;
+    let policy = Policy::new(args.on_lost, shortest, args.kill_grace).map_err(|message| {
+        Failure::new(exit::USAGE, message).hint("`leaselock config` tells where they are set")
+    })?;
     let place = Place::choose();
     // First of all, while this process has one thread.
     let mut watchdog = match policy.stops() {

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use crate::tool::{
     Place, assert_code, finish, lives, pid_in, report, status, stderr, stdout, wait_for,
+    without_configuration,
 };
 
 #[test]
@@ -77,6 +78,7 @@ fn what_nohup_ignores_stays_ignored() {
     let place = Place::new();
     let script = "trap '' HUP; exec \"$@\"";
     let mut command = std::process::Command::new("sh");
+    without_configuration(&mut command);
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_leaselock"), "run", "a", "--"]);
     command.args(["grep", "^SigIgn", "/proc/self/status"]).env("LEASELOCK_STORE", &place.url);
     let output = finish(&mut command);

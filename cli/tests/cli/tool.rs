@@ -81,14 +81,20 @@ impl Place {
 /// `leaselock` on any store; CMD runs in `directory`.
 pub(crate) fn leaselock(url: &str, directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leaselock"));
+    without_configuration(&mut command);
+    command.env("LEASELOCK_STORE", url).env("XDG_RUNTIME_DIR", directory);
+    command.current_dir(directory).stdin(Stdio::null());
+    command
+}
+
+/// Nothing of what whoever runs the tests has set.
+pub(crate) fn without_configuration(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LEASELOCK_") {
             command.env_remove(name);
         }
     }
-    command.env("LEASELOCK_STORE", url).env("XDG_RUNTIME_DIR", directory);
-    command.current_dir(directory).stdin(Stdio::null());
-    command
+    command.env("LEASELOCK_CONFIG", "");
 }
 
 pub(crate) fn finish(command: &mut Command) -> Output {
