@@ -37,6 +37,7 @@ mod history;
 mod lease;
 mod ls;
 mod once;
+mod screen;
 mod several;
 mod shared;
 mod signals;
