@@ -233,6 +233,7 @@ impl Hold<'_> {
         if self.child.group_lives() {
             self.end_leftovers().await;
         }
+        self.signals.settle();
         Ended { change, stopped: acted || self.course.sent.is_some(), had_terminal }
     }
 

@@ -413,7 +413,7 @@ impl Running<'_> {
                 Err(error) if error.kind() == ErrorKind::Lost => Ok(Some(error.to_string())),
                 Err(error) => Err(error.into()),
             },
-            signal = signals.request() => {
+            signal = signals.insisted() => {
                 let name = &self.name;
                 let message =
                     format!("{name}: {signal}: it is not known whether the success was recorded");
@@ -439,18 +439,18 @@ impl Running<'_> {
                 Err(error) => warn(format!("{unconfirmed} ({})", exit::chain(&error))),
             },
             // The child is gone; whoever is that impatient need not wait for the store.
-            signal = signals.request() => warn(format!("{signal}: {unconfirmed}")),
+            signal = signals.insisted() => warn(format!("{signal}: {unconfirmed}")),
         }
         None
     }
 }
 
 /// Undoes an acquisition that is under way, and ends whatever of it lingers, unless that takes too long
-/// or a (second) signal comes.
+/// or a (second) request comes.
 async fn wind_up(stores: &[Store], signals: &mut Signals, limit: Duration) {
     tokio::select! {
         biased;
-        _ = signals.request() => {}
+        _ = signals.insisted() => {}
         _ = clock::within(limit, join_all(stores.iter().map(Store::shutdown))) => {}
     }
 }

@@ -44,3 +44,4 @@ mod signals;
 mod terminal;
 mod tool;
 mod watch;
+mod wrappers;
