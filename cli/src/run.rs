@@ -349,10 +349,14 @@ impl Running<'_> {
             watchdog.lease(self.policy.for_watchdog(limits));
         }
         let marks = tenure.marks();
-        let status_file =
-            StatusFile::create(self.place, self.name.clone(), tenure.marks(), &status)
-                .inspect_err(|error| people::say(&format!("no status file: {error}")))
-                .ok();
+        let status_file = StatusFile::create(self.place, &self.name, &marks, &status)
+            .inspect_err(|error| {
+                people::say(&format!(
+                    "{}: CMD has no status file ({error}); hint: set TMPDIR to where one can be",
+                    self.name
+                ));
+            })
+            .ok();
         let terminal = Terminal::find();
         let handed_over = terminal.to_hand_over();
         let prepare = Prepare {

@@ -2,6 +2,7 @@
 //! manager, and surroundings in which something is missing.
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use nix::sys::signal::{Signal, kill};
@@ -231,6 +232,25 @@ fn the_current_directory_need_not_be_writable_nor_exist() {
     let output = finish(&mut under(&place, &["sh", "-c", start, "sh"], &run));
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn the_status_file_is_somewhere_even_without_a_directory_for_it() {
+    let place = Place::new();
+    fs::create_dir(place.file("here")).unwrap();
+    let absent = place.file("absent");
+    for directory in [absent.to_str().unwrap(), "/proc", "", "here"] {
+        let script = "echo $LEASELOCK_STATUS_FILE; cd /; cat $LEASELOCK_STATUS_FILE";
+        let mut command = place.leaselock(&["run", "a", "--", "sh", "-c", script]);
+        command.env("TMPDIR", directory).env_remove("XDG_RUNTIME_DIR");
+        let output = finish(&mut command);
+        assert_code(&output, 0);
+        assert_eq!(stderr(&output), "", "{directory:?}");
+        let text = stdout(&output);
+        let (path, content) = text.split_once('\n').unwrap();
+        assert!(Path::new(path).is_absolute() && content.contains("held"), "{directory:?}: {text}");
+        assert!(!Path::new(path).parent().unwrap().exists());
+    }
 }
 
 #[test]
