@@ -181,9 +181,13 @@ impl Hold<'_> {
 
     /// Answers the child's end.
     fn child_changed(&mut self) -> Option<Change> {
-        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.died()) {
+        if let Some(watchdog) = &mut self.watchdog
+            && watchdog.died()
+        {
+            self.signals.orphans.forget(watchdog.pid());
             self.say("the watchdog is gone: do not freeze or kill this process");
         }
+        self.signals.orphans.reap();
         match self.child.look()? {
             Change::Stopped(signal) => {
                 self.suspend(signal);
@@ -228,8 +232,16 @@ impl Hold<'_> {
     async fn finish(mut self, change: Change) -> Ended {
         let had_terminal = self.terminal.take_back(self.child.group());
         // The watchdog first: it must not signal a number that is not the child's any more.
-        let acted = self.watchdog.as_mut().is_some_and(|watchdog| watchdog.disarm());
+        let mut acted = false;
+        if let Some(watchdog) = &mut self.watchdog {
+            acted = watchdog.disarm();
+            if watchdog.is_gone() {
+                self.signals.orphans.forget(watchdog.pid());
+            }
+        }
         self.child.reap();
+        self.signals.orphans.forget(self.child.group());
+        self.signals.orphans.reap();
         if self.child.group_lives() {
             self.end_leftovers().await;
         }
@@ -265,6 +277,7 @@ impl Hold<'_> {
                 break;
             }
             clock::sleep(pause).await;
+            self.signals.orphans.reap();
             pause = (pause * 2).min(Duration::from_millis(20));
         }
         if let Some(watchdog) = &mut self.watchdog {

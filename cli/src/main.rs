@@ -26,6 +26,7 @@ mod key;
 mod limits;
 mod ls;
 mod manual;
+mod orphans;
 mod people;
 mod process;
 mod report;

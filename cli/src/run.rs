@@ -173,6 +173,10 @@ impl Running<'_> {
         report: &mut Report,
     ) -> Result<u8, Failure> {
         let mut signals = Signals::listen().map_err(internal)?;
+        if let Some(watchdog) = &watchdog {
+            signals.orphans.spare(watchdog.pid());
+        }
+        signals.orphans.reap();
         let begun = Moment::now();
         let opened = tokio::select! {
             biased;
@@ -392,6 +396,7 @@ impl Running<'_> {
                 terminal.give(nix::unistd::getpgrp());
             }
         })?;
+        signals.orphans.spare(child.group());
         Ok(Hold {
             name: &self.name,
             policy: self.policy,

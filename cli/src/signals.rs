@@ -10,6 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::clock::Moment;
+use crate::orphans::Orphans;
 use crate::process;
 
 /// They end the wait for a lock, and are passed on to a running child.
@@ -38,6 +39,7 @@ pub(crate) struct Signals {
     asked_to_end: bool,
     /// When the last request began.
     last_request: Option<Moment>,
+    pub(crate) orphans: Orphans,
 }
 
 impl Signals {
@@ -55,7 +57,8 @@ impl Signals {
         }
         let children = signal(SignalKind::child())?;
         let continued = signal(SignalKind::from_raw(Signal::SIGCONT as i32))?;
-        Ok(Self { requests, children, continued, asked_to_end: false, last_request: None })
+        let orphans = Orphans::new();
+        Ok(Self { requests, children, continued, asked_to_end: false, last_request: None, orphans })
     }
 
     /// Whether any of the signals so far was meant to end the program.
@@ -63,9 +66,9 @@ impl Signals {
         self.asked_to_end
     }
 
-    /// The next signal that somebody sent to the wrapper. Cancel safe.
+    /// The next signal that somebody sent to the wrapper, while it has no child. Cancel safe.
     pub(crate) async fn request(&mut self) -> Signal {
-        let signal = poll_fn(|context| self.poll_request(context)).await;
+        let signal = poll_fn(|context| self.poll_childless(context)).await;
         self.last_request = Some(Moment::now());
         signal
     }
@@ -74,7 +77,7 @@ impl Signals {
     /// not want to wait any longer. Cancel safe.
     pub(crate) async fn insisted(&mut self) -> Signal {
         loop {
-            let signal = poll_fn(|context| self.poll_request(context)).await;
+            let signal = poll_fn(|context| self.poll_childless(context)).await;
             let now = Moment::now();
             if self.last_request.is_none_or(|last| last.plus(ONE_REQUEST).reached(now)) {
                 self.last_request = Some(now);
@@ -88,7 +91,7 @@ impl Signals {
         while self.request().now_or_never().is_some() {}
     }
 
-    /// Whatever comes next. Cancel safe.
+    /// Whatever comes next, while it has a child. Cancel safe.
     pub(crate) async fn next(&mut self) -> Notice {
         let notice = poll_fn(|context| {
             if self.children.poll_recv(context).is_ready() {
@@ -104,6 +107,15 @@ impl Signals {
             self.last_request = Some(Moment::now());
         }
         notice
+    }
+
+    fn poll_childless(&mut self, context: &mut Context<'_>) -> Poll<Signal> {
+        if self.orphans.come_here() {
+            while self.children.poll_recv(context).is_ready() {
+                self.orphans.reap();
+            }
+        }
+        self.poll_request(context)
     }
 
     fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<Signal> {

@@ -27,6 +27,7 @@ macro_rules! on_every_store {
 
 mod admin;
 mod children;
+mod container;
 mod cost;
 mod doctor;
 mod elect;

@@ -246,6 +246,14 @@ pub(crate) fn watchdog_of(wrapper: Pid) -> Pid {
     })
 }
 
+/// The children of a process, zombies too, with their states.
+pub(crate) fn children_of(parent: Pid) -> Vec<(Pid, char)> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let of = |pid| stat(pid).filter(|(_, its)| *its == parent).map(|(state, _)| (pid, state));
+    numbers.map(Pid::from_raw).filter_map(of).collect()
+}
+
 /// State and parent.
 fn stat(pid: Pid) -> Option<(char, Pid)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
