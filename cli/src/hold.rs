@@ -41,6 +41,8 @@ pub(crate) struct Course {
     /// There is nothing more to learn about the lease.
     settled: bool,
     at_risk: bool,
+    /// People know that the command is ended because of the lease.
+    told: bool,
     /// What the group was told, because of the lease.
     sent: Option<Signal>,
     /// The child was stopped by the terminal, and so this process is, or will be in a moment.
@@ -104,6 +106,7 @@ impl Hold<'_> {
             // Last: whoever reads this may be slow.
             if !self.course.settled {
                 self.say("the lease is about to end: stopping the command");
+                self.course.told = true;
             }
         }
         if let Some(watchdog) = &mut self.watchdog {
@@ -143,6 +146,7 @@ impl Hold<'_> {
                     "the command runs on"
                 };
                 self.say(&format!("the lease was lost ({reason}): {course}"));
+                self.course.told = true;
             }
             // Given back, or something that this command does not know: no renewal will come, and
             // the limits stand.
@@ -215,7 +219,13 @@ impl Hold<'_> {
             return;
         }
         self.terminal.take_back(self.child.group());
-        self.course.suspended = Some(now);
+        if self.policy.stops() {
+            let left = people::duration(self.limits.term.earlier(self.limits.kill).left(now));
+            self.say(&format!(
+                "the lease is not renewed while stopped: the command has {left} left"
+            ));
+        }
+        self.course.suspended = Some(Moment::now());
         terminal::echo_to_own_group(signal);
     }
 
@@ -239,6 +249,10 @@ impl Hold<'_> {
                 self.signals.orphans.forget(watchdog.pid());
             }
         }
+        let stopped = acted || self.course.sent.is_some();
+        if stopped && !self.course.told {
+            self.say("this was stopped for too long to renew the lease: the command was ended");
+        }
         self.child.reap();
         self.signals.orphans.forget(self.child.group());
         self.signals.orphans.reap();
@@ -246,7 +260,7 @@ impl Hold<'_> {
             self.end_leftovers().await;
         }
         self.signals.settle();
-        Ended { change, stopped: acted || self.course.sent.is_some(), had_terminal }
+        Ended { change, stopped, had_terminal }
     }
 
     /// Ends what the child left running in its group: it has no business after the release.

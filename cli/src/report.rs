@@ -17,8 +17,16 @@ pub(crate) struct Report {
     pub(crate) tokens: Option<Value>,
     pub(crate) waited: Duration,
     pub(crate) held: Duration,
-    /// Not printed: the signal that somebody typed at the terminal, and CMD died of.
-    pub(crate) typed: Option<Signal>,
+    /// Not printed: ^C at the terminal has ended this.
+    pub(crate) typed: Option<Typed>,
+}
+
+/// To whom the terminal has sent an INT that somebody typed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Typed {
+    ToCmd,
+    /// To this process and its whole job.
+    ToJob,
 }
 
 impl Default for Report {

@@ -16,8 +16,8 @@ use crate::hold::{Course, Ended, Hold};
 use crate::key::Key;
 use crate::limits::Policy;
 use crate::people;
-use crate::process::{self, Change, Prepare};
-use crate::report::Report;
+use crate::process::{Change, Prepare};
+use crate::report::{Report, Typed};
 use crate::signals::Signals;
 use crate::status_file::{Place, StatusFile};
 use crate::tenure::Tenure;
@@ -147,9 +147,8 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
     if args.json {
         report.print(code);
     }
-    if let Some(signal) = report.typed {
-        process::reset(signal);
-        terminal::echo_to_own_group(signal);
+    if let Some(typed) = report.typed {
+        terminal::die_of(typed);
     }
     Ok(code)
 }
@@ -180,7 +179,7 @@ impl Running<'_> {
         let begun = Moment::now();
         let opened = tokio::select! {
             biased;
-            signal = signals.request() => return Ok(report.interrupted(signal)),
+            signal = signals.request() => return Ok(interrupted(signal, report)),
             opened = crate::open_all(self.global) => opened,
         };
         let stores = opened?;
@@ -245,7 +244,7 @@ impl Running<'_> {
             }
             Waited::Interrupted(signal) => {
                 wind_up(stores, signals, WITHDRAWAL).await;
-                Ok(report.interrupted(signal))
+                Ok(interrupted(signal, report))
             }
         }
     }
@@ -323,7 +322,7 @@ impl Running<'_> {
             let name = &self.name;
             people::say(&format!("{name}: the command finished without the lock: {reason}"));
         }
-        report.typed = typed(&ended, died_by);
+        report.typed = typed(&ended, died_by, signals.interrupted());
         let (outcome, code) = match (ended.stopped, lost.is_some()) {
             (true, _) => ("lost", exit::LOST),
             (false, true) => ("overrun", exit::OVERRUN),
@@ -479,12 +478,24 @@ fn code(change: Change) -> (u8, Option<i32>) {
     }
 }
 
-/// ^C at the terminal went to the child's group only. Without `leaselock` it would have gone to the
-/// whole job, and ended a script too: so it does, this process included, because a shell ends its
-/// loop only when the command in it died of the signal. `$?` is the same.
-fn typed(ended: &Ended, died_by: Option<i32>) -> Option<Signal> {
-    let signal = Signal::try_from(died_by?).ok()?;
-    (signal == Signal::SIGINT && ended.had_terminal).then_some(signal)
+/// Whether CMD died of ^C.
+fn typed(ended: &Ended, died_by: Option<i32>, interrupted: bool) -> Option<Typed> {
+    if died_by != Some(Signal::SIGINT as i32) {
+        None
+    } else if ended.had_terminal {
+        Some(Typed::ToCmd)
+    } else {
+        // Passed on from here.
+        (interrupted && Terminal::find().is_ours()).then_some(Typed::ToJob)
+    }
+}
+
+/// The wait was ended by a signal. Answers the exit code.
+fn interrupted(signal: Signal, report: &mut Report) -> u8 {
+    if signal == Signal::SIGINT && Terminal::find().is_ours() {
+        report.typed = Some(Typed::ToJob);
+    }
+    report.interrupted(signal)
 }
 
 fn since(begun: Moment) -> Duration {

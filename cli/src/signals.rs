@@ -37,6 +37,7 @@ pub(crate) struct Signals {
     children: unix::Signal,
     continued: unix::Signal,
     asked_to_end: bool,
+    interrupted: bool,
     /// When the last request began.
     last_request: Option<Moment>,
     pub(crate) orphans: Orphans,
@@ -57,13 +58,25 @@ impl Signals {
         }
         let children = signal(SignalKind::child())?;
         let continued = signal(SignalKind::from_raw(Signal::SIGCONT as i32))?;
-        let orphans = Orphans::new();
-        Ok(Self { requests, children, continued, asked_to_end: false, last_request: None, orphans })
+        Ok(Self {
+            requests,
+            children,
+            continued,
+            asked_to_end: false,
+            interrupted: false,
+            last_request: None,
+            orphans: Orphans::new(),
+        })
     }
 
     /// Whether any of the signals so far was meant to end the program.
     pub(crate) fn asked_to_end(&self) -> bool {
         self.asked_to_end
+    }
+
+    /// Whether there was an INT.
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupted
     }
 
     /// The next signal that somebody sent to the wrapper, while it has no child. Cancel safe.
@@ -122,6 +135,7 @@ impl Signals {
         for (name, stream) in &mut self.requests {
             if stream.poll_recv(context).is_ready() {
                 self.asked_to_end |= ENDING.contains(name);
+                self.interrupted |= *name == Signal::SIGINT;
                 return Poll::Ready(*name);
             }
         }

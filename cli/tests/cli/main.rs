@@ -38,6 +38,7 @@ mod history;
 mod lease;
 mod ls;
 mod once;
+mod prompt;
 mod screen;
 mod several;
 mod shared;

@@ -15,8 +15,8 @@ use crate::tool::{
 /// Never ends by itself.
 const FOR_EVER: &str = "echo > ready; while :; do sleep 0.02; done";
 
-/// As if no test had started it: none of these signals is ignored.
-const USUAL: [&str; 2] = ["env", "--default-signal=INT,QUIT,HUP,TERM"];
+/// As if no test had started it: none of these signals is ignored, or typed at a terminal.
+const USUAL: [&str; 3] = ["setsid", "env", "--default-signal=INT,QUIT,HUP,TERM"];
 
 #[test]
 fn timeout_ends_the_command_and_the_lock_is_free() {
