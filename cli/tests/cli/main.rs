@@ -45,5 +45,6 @@ mod shared;
 mod signals;
 mod terminal;
 mod tool;
+mod waiting;
 mod watch;
 mod wrappers;

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::screen::{Terminal, hold};
-use crate::tool::{Place, assert_code, boot, deadline, line_of, lives, pid_in, wait_for};
+use crate::tool::{Place, assert_code, line_of, lives, pid_in, wait_for};
 
 const LEASELOCK: &str = env!("CARGO_BIN_EXE_leaselock");
 
