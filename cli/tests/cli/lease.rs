@@ -101,7 +101,7 @@ fn a_frozen_wrapper_cannot_keep_its_child_alive() {
     let output = run.output();
     assert_code(&output, 120);
     assert_eq!(report(&output)["outcome"], "lost");
-    assert!(stderr(&output).contains("too long to renew"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("leaselock: a: "), "it tells why: {}", stderr(&output));
 }
 
 #[test]
