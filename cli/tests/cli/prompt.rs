@@ -89,9 +89,9 @@ fn control_c_ends_a_loop_that_waits() {
     terminal.press("C-c");
     assert_ended(&terminal, &place, 130);
     assert_eq!(fs::read_to_string(place.file("rounds")).unwrap(), "1\n");
-    assert_eq!(place.show("a")["waiters"].as_array().unwrap().len(), 0);
     held.signal(Signal::SIGTERM);
     held.output();
+    assert_code(&place.output(&["run", "-w", "10s", "--fair", "a", "--", "true"]), 0);
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn a_script_ends_with_its_command() {
 }
 
 /// Reads a line, and beats all the time.
-const READS: &str = "echo $$ > pid; echo $LEASELOCK_STATUS_FILE > status
-    (while :; do echo >> beats; sleep 0.02; done) & read line; echo $line > line; exit 3";
+const READS: &str = "echo $$ > pid; (while :; do echo >> beats; sleep 0.02; done) &
+    read line; echo $line > line; exit 3";
 
 fn is_stopped(place: &Place) -> Option<()> {
     let child = pid_in(&place.file("pid"));
@@ -128,7 +128,7 @@ fn control_z_stops_both_and_fg_continues_both() {
     let place = Place::new();
     let Some(terminal) = open(&place) else { return };
     type_run(&terminal, &place, ["", ""], "--ttl 30s", READS);
-    line_of(&place.file("status"));
+    line_of(&place.file("beats"));
     for round in 0..2 {
         terminal.press("C-z");
         terminal.wait_to_see("Stopped");
@@ -159,7 +159,7 @@ fn a_stop_that_outlasts_the_lease_ends_cmd_before_somebody_else_enters() {
     let place = Place::new();
     let Some(terminal) = open(&place) else { return };
     type_run(&terminal, &place, ["", ""], "--ttl 2s", READS);
-    line_of(&place.file("status"));
+    line_of(&place.file("beats"));
     terminal.press("C-z");
     terminal.wait_to_see("Stopped");
     assert!(terminal.screen().contains("is not renewed while stopped"));
@@ -181,7 +181,7 @@ fn in_the_background_it_stops_for_the_terminal_and_gets_it_by_fg() {
     let place = Place::new();
     let Some(terminal) = open(&place) else { return };
     type_run(&terminal, &place, ["", " &"], "", READS);
-    line_of(&place.file("status"));
+    line_of(&place.file("pid"));
     wait_for("the child's stop", || is_stopped(&place));
     terminal.type_in("fg");
     terminal.press("Enter");
@@ -198,7 +198,7 @@ fn a_closed_terminal_ends_cmd_and_gives_the_lock_back() {
         let place = Place::new();
         let Some(terminal) = open(&place) else { return };
         type_run(&terminal, &place, ["", ""], "", READS);
-        line_of(&place.file("status"));
+        line_of(&place.file("beats"));
         if stopped {
             terminal.press("C-z");
             terminal.wait_to_see("Stopped");

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::screen::{Terminal, hold};
 use crate::terminal::at_terminal;
-use crate::tool::{Place, Running, assert_code, line_of, pid_in, stderr, stdout, wait_for};
+use crate::tool::{Place, Running, assert_code, line_of, lives, pid_in, stderr, stdout, wait_for};
 
 const SITUATION: &str = "waiting: a is held by crew (";
 
@@ -69,10 +69,12 @@ fn control_c_takes_the_line_away() {
     let place = Place::new();
     let Some(terminal) = Terminal::open(&place) else { return };
     let holder = held(&place);
-    terminal.run("leaselock run a -- true");
+    terminal.run("sh -c 'echo $$ > pid; exec leaselock run a -- true'");
     terminal.wait_to_see(SITUATION);
     terminal.press("C-c");
-    // The shell forgets what it was to do next.
+    let waiting = pid_in(&place.file("pid"));
+    wait_for("its end", || (!lives(waiting)).then_some(()));
+    // The shell has forgotten what it was to do next.
     terminal.type_in("echo code $?; stty -a > after; echo > ended");
     terminal.press("Enter");
     let screen = terminal.assert_as_before(130);
@@ -108,13 +110,14 @@ fn a_closed_terminal_ends_the_wait() {
     let place = Place::new();
     let Some(terminal) = Terminal::open(&place) else { return };
     let holder = held(&place);
-    assert_code(&place.output(&["run", "b", "--", "true"]), 0);
-    terminal.run("leaselock run --fair a -- true");
+    terminal.run("sh -c 'echo $$ > pid; exec leaselock run --fair a -- true'");
     terminal.wait_to_see(SITUATION);
-    wait_for_waiters(&place, 1);
     drop(terminal);
-    wait_for_waiters(&place, 0);
+    let waiting = pid_in(&place.file("pid"));
+    wait_for("its end", || (!lives(waiting)).then_some(()));
     end(holder);
+    // Its session would have lasted for three times as long.
+    assert_code(&place.output(&["run", "-w", "10s", "--fair", "a", "--", "true"]), 0);
 }
 
 #[test]

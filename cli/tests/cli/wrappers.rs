@@ -47,12 +47,12 @@ fn a_stop_that_is_asked_for_twice_is_one_stop() {
     run.signal(Signal::SIGCONT);
     let output = run.output();
     assert_code(&output, 3);
-    assert!(!stderr(&output).contains("leaselock"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("confirm"), "{}", stderr(&output));
     assert_eq!(place.state("a"), "free");
 }
 
 #[test]
-fn a_wait_that_is_ended_twice_leaves_the_queue() {
+fn a_wait_that_is_ended_twice_is_in_nobodys_way() {
     let place = Place::new();
     let held = ["run", "--fair", "a", "--", "sh", "-c", FOR_EVER];
     let holder = Running::start(&mut place.leaselock(&held));
@@ -66,10 +66,12 @@ fn a_wait_that_is_ended_twice_leaves_the_queue() {
     waiting.signal(Signal::SIGTERM);
     waiting.signal(Signal::SIGCONT);
     // The first that it sees counts.
-    assert!(matches!(waiting.output().status.code(), Some(130 | 143)));
-    assert_eq!(waiters(), 0);
+    let output = waiting.output();
+    assert!(matches!(output.status.code(), Some(130 | 143)), "{}", stderr(&output));
     holder.signal(Signal::SIGTERM);
     holder.output();
+    // Its session would have lasted for three times as long.
+    assert_code(&place.output(&["run", "-w", "10s", "--fair", "a", "--", "true"]), 0);
 }
 
 /// As systemd stops a service, unless it is told otherwise.
@@ -180,7 +182,7 @@ fn cron_gives_it_little_and_that_is_enough() {
     let script = "echo $LEASELOCK_STORE; [ -f $LEASELOCK_STATUS_FILE ] && ls / | head -n 1 >&2";
     let mut starter = vec!["setsid", "--wait", "env", "-i", &home];
     starter.extend(bare);
-    let command = ["run", "--owner", "job", "nightly", "--", "sh", "-c", script];
+    let command = ["run", "-q", "--owner", "job", "nightly", "--", "sh", "-c", script];
     let output = finish(&mut under(&place, &starter, &command));
     assert_code(&output, 0);
     let store = stdout(&output);
@@ -190,7 +192,7 @@ fn cron_gives_it_little_and_that_is_enough() {
     let store = format!("LEASELOCK_STORE={}", place.url);
     let mut starter = vec!["setsid", "--wait", "env", "-i", &store];
     starter.extend(bare);
-    let output = finish(&mut under(&place, &starter, &["run", "nightly", "--", "true"]));
+    let output = finish(&mut under(&place, &starter, &["run", "-q", "nightly", "--", "true"]));
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
     assert_eq!(place.show("nightly")["history"][0]["owner"]["label"], "crony");
@@ -223,13 +225,13 @@ fn nobody_has_to_read_what_it_says() {
 #[test]
 fn the_current_directory_need_not_be_writable_nor_exist() {
     let place = Place::new();
-    let mut command = place.leaselock(&["run", "a", "--", "pwd"]);
+    let mut command = place.leaselock(&["run", "-q", "a", "--", "pwd"]);
     let output = finish(command.current_dir("/proc"));
     assert_code(&output, 0);
     assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("/proc\n", ""));
     fs::create_dir(place.file("gone")).unwrap();
     let start = "cd gone; rmdir ../gone; exec \"$@\"";
-    let run = ["run", "a", "--", "true"];
+    let run = ["run", "-q", "a", "--", "true"];
     let output = finish(&mut under(&place, &["sh", "-c", start, "sh"], &run));
     assert_code(&output, 0);
     assert_eq!(stderr(&output), "");
@@ -242,7 +244,7 @@ fn the_status_file_is_somewhere_even_without_a_directory_for_it() {
     let absent = place.file("absent");
     for directory in [absent.to_str().unwrap(), "/proc", "", "here"] {
         let script = "echo $LEASELOCK_STATUS_FILE; cd /; cat $LEASELOCK_STATUS_FILE";
-        let mut command = place.leaselock(&["run", "a", "--", "sh", "-c", script]);
+        let mut command = place.leaselock(&["run", "-q", "a", "--", "sh", "-c", script]);
         command.env("TMPDIR", directory).env_remove("XDG_RUNTIME_DIR");
         let output = finish(&mut command);
         assert_code(&output, 0);
