@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use leaselock::{DoneInfo, ErrorKind, FencingToken, Release, Run as OneRun, Store};
-use nix::sys::signal::Signal;
 
 use crate::args::{Global, Run};
 use crate::child::Child;
 use crate::choice;
 use crate::clock::{self, Moment};
 use crate::exit::{self, Failure};
-use crate::hold::{Course, Ended, Hold};
+use crate::hold::{Course, Hold};
 use crate::key::Key;
 use crate::limits::Policy;
 use crate::people;
@@ -91,8 +90,8 @@ process does the same when leaselock itself is frozen (SIGSTOP) or killed. What
 CMD leaves in its group when it ends is ended too, before the release.
 
 What this does not cover:
-  - A process that leaves the group (setsid, a daemon, a container started by
-    another service).
+  - A process that leaves the group (setsid, a daemon, a job of an interactive
+    shell, a container started by another service).
   - A CMD that runs as another user, and so cannot be signalled (use
     `sudo leaselock run`, not `leaselock run … sudo`).
   - A machine, virtual machine or container that is frozen whole: CMD is killed
@@ -179,7 +178,7 @@ impl Running<'_> {
         let begun = Moment::now();
         let opened = tokio::select! {
             biased;
-            signal = signals.request() => return Ok(interrupted(signal, report)),
+            signal = signals.request() => return Ok(report.interrupted(signal)),
             opened = crate::open_all(self.global) => opened,
         };
         let stores = opened?;
@@ -244,7 +243,7 @@ impl Running<'_> {
             }
             Waited::Interrupted(signal) => {
                 wind_up(stores, signals, WITHDRAWAL).await;
-                Ok(interrupted(signal, report))
+                Ok(report.interrupted(signal))
             }
         }
     }
@@ -322,7 +321,7 @@ impl Running<'_> {
             let name = &self.name;
             people::say(&format!("{name}: the command finished without the lock: {reason}"));
         }
-        report.typed = typed(&ended, died_by, signals.interrupted());
+        report.typed = Typed::by(died_by, ended.had_terminal, signals.interrupted());
         let (outcome, code) = match (ended.stopped, lost.is_some()) {
             (true, _) => ("lost", exit::LOST),
             (false, true) => ("overrun", exit::OVERRUN),
@@ -476,26 +475,6 @@ fn code(change: Change) -> (u8, Option<i32>) {
         Change::Exited(code) => (u8::try_from(code & 0xff).unwrap_or(u8::MAX), None),
         Change::Killed(signal) | Change::Stopped(signal) => (exit::by_signal(signal), Some(signal)),
     }
-}
-
-/// Whether CMD died of ^C.
-fn typed(ended: &Ended, died_by: Option<i32>, interrupted: bool) -> Option<Typed> {
-    if died_by != Some(Signal::SIGINT as i32) {
-        None
-    } else if ended.had_terminal {
-        Some(Typed::ToCmd)
-    } else {
-        // Passed on from here.
-        (interrupted && Terminal::find().is_ours()).then_some(Typed::ToJob)
-    }
-}
-
-/// The wait was ended by a signal. Answers the exit code.
-fn interrupted(signal: Signal, report: &mut Report) -> u8 {
-    if signal == Signal::SIGINT && Terminal::find().is_ours() {
-        report.typed = Some(Typed::ToJob);
-    }
-    report.interrupted(signal)
 }
 
 fn since(begun: Moment) -> Duration {
