@@ -250,14 +250,15 @@ impl Hold<'_> {
             }
         }
         let stopped = acted || self.course.sent.is_some();
-        if stopped && !self.course.told {
-            self.say("this was stopped for too long to renew the lease: the command was ended");
-        }
         self.child.reap();
         self.signals.orphans.forget(self.child.group());
         self.signals.orphans.reap();
         if self.child.group_lives() {
             self.end_leftovers().await;
+        }
+        // Not before: whoever reads this may be slow, and the watchdog has let go.
+        if stopped && !self.course.told {
+            self.say("this was stopped for too long to renew the lease: the command was ended");
         }
         self.signals.settle();
         Ended { change, stopped, had_terminal }

@@ -1,6 +1,6 @@
 //! What is said while the lock is waited for.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
 
@@ -92,6 +92,9 @@ fn a_job_in_the_background_leaves_the_prompt_alone() {
     let screen = terminal.wait_to_see(SITUATION);
     assert!(screen.contains(&format!("leaselock: {SITUATION}")), "a line, not a spinner: {screen}");
     end(holder);
+    terminal.type_in("wait; echo > ended");
+    terminal.press("Enter");
+    line_of(&place.file("ended"));
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn without_a_terminal_there_is_a_line_at_the_start_and_one_a_minute() {
     command.env("LEASELOCK_TEST_CLOCK", "0 59000000").stderr(Stdio::from(speech));
     let mut waiting = command.spawn().unwrap();
     wait_for("three lines", || {
-        let speech = fs::read_to_string(place.file("speech")).unwrap();
+        let speech = std::fs::read_to_string(place.file("speech")).unwrap();
         (speech.lines().filter(|line| line.contains(SITUATION)).count() == 3).then_some(())
     });
     assert!(crate::tool::boot() - begun >= std::time::Duration::from_secs(2));

@@ -106,7 +106,7 @@ fn under_nohup_it_survives_the_terminal() {
     let run = Running::start(&mut under(&place, &["nohup"], &run));
     line_of(&place.file("ready"));
     run.signal(Signal::SIGHUP);
-    // Passed on like the other, and before it.
+    // Where HUP were passed on, it would be the one that CMD dies of.
     run.signal(Signal::SIGUSR1);
     let output = run.output();
     assert_code(&output, 128 + Signal::SIGUSR1 as i32);
