@@ -28,6 +28,7 @@ mod limits;
 mod log;
 mod ls;
 mod manual;
+mod orphans;
 mod people;
 mod process;
 mod report;

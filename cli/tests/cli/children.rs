@@ -102,6 +102,17 @@ fn what_cmd_leaves_in_its_group_is_ended_before_the_release() {
 }
 
 #[test]
+fn what_has_left_the_group_runs_on() {
+    let place = Place::new();
+    let script = "setsid sh -c 'echo $$ > pid; exec sleep 1000' >/dev/null 2>&1 &
+        while ! [ -s pid ]; do sleep 0.02; done; exit 5";
+    assert_code(&place.output(&["run", "a", "--", "sh", "-c", script]), 5);
+    let left = pid_in(&place.file("pid"));
+    assert!(lives(left));
+    nix::sys::signal::kill(left, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+#[test]
 fn with_warn_what_cmd_leaves_runs_on() {
     let place = Place::new();
     let script = "sleep 1000 >/dev/null 2>&1 & echo $! > pid";

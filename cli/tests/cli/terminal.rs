@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::tool::{Place, Running, assert_code, line_of, stderr, without_configuration};
 
 /// Runs the command under a terminal of its own, whose other side is returned.
-fn at_terminal(place: &Place, arguments: &[&str]) -> (Running, File) {
+pub(crate) fn at_terminal(place: &Place, arguments: &[&str]) -> (Running, File) {
     let pty = openpty(None, None).unwrap();
     // The output is a file: a pipe would be taken for another program of the same job.
     let start = "exec setsid --ctty --wait \"$@\" > out 2>&0";
