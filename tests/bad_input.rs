@@ -43,10 +43,24 @@ async fn secrets_in_a_url_are_never_shown() {
         "s3://user:hunter2@bucket:port/x",
         "s3//user:hunter2@bucket",
         "abfs://container:hunter2@account/x",
+        // What somebody mistyped, or took for the place of a secret.
+        "s3//hunter2@bucket",
+        "s3:/hunter2@bucket",
+        "user:hunter2@bucket",
+        "hunter2@bucket",
+        "nope://hunter2@bucket",
+        "s3://bucket?hunter2",
+        "file:///tmp?hunter2",
+        "gs://bucket?google_service_account_key=%22hunter2%22",
+        "gs://bucket?google_service_account={hunter2}",
     ] {
         let error = fails_to_open(url).await;
-        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        assert!(!format!("{error:?} {error}").contains("hunter2"), "{url}: {error:?}");
     }
+    let store = leaselock::open("s3://hunter2@bucket/locks").await.expect("opens");
+    assert_eq!(store.url(), "s3://bucket/locks");
+    let store = leaselock::open("abfs://locks@account.dfs.core.windows.net/x").await;
+    assert_eq!(store.expect("opens").url(), "abfs://locks@account.dfs.core.windows.net/x");
 }
 
 #[tokio::test]

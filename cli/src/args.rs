@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use leaselock::{FencingToken, HolderId};
 
+use crate::config::ForStores;
 use crate::exit;
 
 /// What somebody tries first.
@@ -40,26 +41,33 @@ pub(crate) struct Global {
     /// Where the locks are: file:///dir, s3://bucket/prefix, gs://bucket/prefix,
     /// az://container/prefix. Default: a directory under the XDG state directory. For `run` it may be
     /// repeated (in the variable, one a line): an odd number of stores, of which a majority decides
-    // The URL may carry credentials: --help must not show it.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "LEASELOCK_STORE",
-        value_delimiter = '\n'
-    )]
-    #[arg(hide_env_values = true)]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = '\n')]
     pub(crate) store: Vec<String>,
 
     /// An option of the store, for example aws_region=eu-central-1 (repeatable); of several stores it
     /// is an option of each. What differs between them belongs into the URL: s3://bucket?aws_region=…
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(crate) store_option: Vec<(String, String)>,
+    // Taken apart later: what clap refuses it repeats, and this may be a secret.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(crate) store_option: Vec<String>,
 
     /// Do not check that the store honours conditional writes. A store that does not gives a lock
     /// to two holders at once
     #[arg(long, global = true)]
     pub(crate) no_check: bool,
+
+    /// Read this file instead of the leaselock.toml of the project and the user; '' reads none
+    // A path would not be allowed to be empty.
+    #[arg(long, global = true, value_name = "FILE", env = "LEASELOCK_CONFIG")]
+    #[arg(hide_env_values = true)]
+    pub(crate) config: Option<OsString>,
+
+    /// Take what [profile.NAME] of leaselock.toml sets before what its top level does
+    #[arg(long, global = true, value_name = "NAME", env = "LEASELOCK_PROFILE")]
+    #[arg(hide_env_values = true)]
+    pub(crate) profile: Option<String>,
+
+    #[arg(skip)]
+    pub(crate) for_stores: ForStores,
 
     /// Say more on stderr (repeatable)
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -126,6 +134,10 @@ pub(crate) enum Command {
     /// Tries conditional writes, also in races, the clock, latency and permissions, with scratch objects
     /// below `.leaselock/`.
     Doctor(Doctor),
+    /// Show what is set by options, variables and leaselock.toml, and where
+    ///
+    /// Secrets are hidden.
+    Config(Config),
     /// Reckon what locks cost a month, and what lock servers would
     #[command(after_long_help = crate::cost::LONG_HELP)]
     Cost(Cost),
@@ -134,6 +146,13 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Print a manual page: `leaselock man run | man -l -`
     Man(Manual),
+}
+
+impl Command {
+    /// Whether it does what variables and leaselock.toml can set.
+    pub(crate) fn is_configured(&self) -> bool {
+        !matches!(self, Self::Cost(_) | Self::Completions(_) | Self::Man(_))
+    }
 }
 
 #[derive(Args, Debug, Default)]
@@ -404,6 +423,14 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
+// Besides, it has what can be set of all commands: see `config::command`.
+#[derive(Args, Debug)]
+pub(crate) struct Config {
+    /// Print one JSON object: settings with value, hidden and origin, profile, files
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
     /// For which shell
@@ -599,7 +626,7 @@ pub(crate) struct Cost {
     pub(crate) table: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error} (such as 30s, 5m, 1h30m)"))
 }
 
@@ -614,14 +641,6 @@ fn token(text: &str) -> Result<FencingToken, String> {
 
 fn holder(text: &str) -> Result<HolderId, String> {
     text.parse().map_err(|error: leaselock::ParseHolderIdError| error.to_string())
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        // Without the text: it may be a secret.
-        _ => Err("KEY=VALUE is expected".to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use leaselock::{Error, ErrorKind};
 
-use crate::people;
+use crate::{people, secrets};
 
 /// Busy, or the wait timed out (`-E` changes it). `EX_TEMPFAIL` of sysexits.h: try again later.
 pub(crate) const BUSY: u8 = 75;
@@ -55,8 +55,8 @@ Exit codes:
                         not confirm that this was recorded
   70                    a fault of leaselock itself
   77                    access denied, or no credentials
-  78                    the store or its configuration is unfit, or a record
-                        unreadable
+  78                    the store is unfit, a record unreadable, or a variable
+                        or leaselock.toml wrong
   126, 127              CMD is not executable, not found";
 
 /// How a process that died by `signal` is reported.
@@ -90,6 +90,11 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// Says it in parentheses behind the message.
+    pub(crate) fn detail(self, detail: &str) -> Self {
+        Self { message: format!("{} ({detail})", self.message), ..self }
+    }
+
     /// Says it, and answers the exit code.
     pub(crate) fn print(&self) -> u8 {
         people::say(&self.message);
@@ -103,7 +108,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (code, hint) = meaning(error.kind());
-        let failure = Self::new(code, without_secrets(&chain(&error)));
+        let failure = Self::new(code, secrets::without(&chain(&error)));
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -178,48 +183,9 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// Takes the query and the user part out of every URL in `text`, and the query out of what only
-/// looks like one: they may hold credentials, and errors like to name the whole URL.
-fn without_secrets(text: &str) -> String {
-    text.split_inclusive(is_url_end).map(word_without_secrets).collect()
-}
-
-fn word_without_secrets(word: &str) -> String {
-    let (body, end) = word.split_at(word.trim_end_matches(is_url_end).len());
-    let (scheme, rest) = match body.find("://") {
-        Some(at) => body.split_at(at + 3),
-        None => ("", body),
-    };
-    let (place, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-    if scheme.is_empty() && !query.contains('=') {
-        return word.to_owned();
-    }
-    let authority = place.find('/').unwrap_or(place.len());
-    let user = place[..authority].rfind('@').filter(|_| !scheme.is_empty());
-    let place = user.map_or(place, |at| &place[at + 1..]);
-    let query = if query.is_empty() { "" } else { "?…" };
-    format!("{scheme}{place}{query}{end}")
-}
-
-fn is_url_end(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')' | '>' | '<')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_lose_their_secrets_and_nothing_else() {
-        assert_eq!(
-            without_secrets("cannot open s3://key:secret@host/b/p?aws_secret=abc (or x://y)"),
-            "cannot open s3://host/b/p?… (or x://y)"
-        );
-        assert_eq!(without_secrets("az://c/p#k?s: no, why?"), "az://c/p?… no, why?");
-        assert_eq!(without_secrets("the \"typo?key=abc\" is bad"), "the \"typo?…\" is bad");
-        assert_eq!(without_secrets("no url at all: 1/2, a@b?"), "no url at all: 1/2, a@b?");
-        assert_eq!(without_secrets("ends in ://"), "ends in ://");
-    }
 
     #[test]
     fn codes_are_those_of_the_table() {

@@ -41,6 +41,8 @@ pub(crate) struct Course {
     /// There is nothing more to learn about the lease.
     settled: bool,
     at_risk: bool,
+    /// People know that the command is ended because of the lease.
+    told: bool,
     /// What the group was told, because of the lease.
     sent: Option<Signal>,
     /// The child was stopped by the terminal, and so this process is, or will be in a moment.
@@ -104,6 +106,7 @@ impl Hold<'_> {
             // Last: whoever reads this may be slow.
             if !self.course.settled {
                 self.say("the lease is about to end: stopping the command");
+                self.course.told = true;
             }
         }
         if let Some(watchdog) = &mut self.watchdog {
@@ -143,6 +146,7 @@ impl Hold<'_> {
                     "the command runs on"
                 };
                 self.say(&format!("the lease was lost ({reason}): {course}"));
+                self.course.told = true;
             }
             // Given back, or something that this command does not know: no renewal will come, and
             // the limits stand.
@@ -181,9 +185,13 @@ impl Hold<'_> {
 
     /// Answers the child's end.
     fn child_changed(&mut self) -> Option<Change> {
-        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.died()) {
+        if let Some(watchdog) = &mut self.watchdog
+            && watchdog.died()
+        {
+            self.signals.orphans.forget(watchdog.pid());
             self.say("the watchdog is gone: do not freeze or kill this process");
         }
+        self.signals.orphans.reap();
         match self.child.look()? {
             Change::Stopped(signal) => {
                 self.suspend(signal);
@@ -211,7 +219,13 @@ impl Hold<'_> {
             return;
         }
         self.terminal.take_back(self.child.group());
-        self.course.suspended = Some(now);
+        if self.policy.stops() {
+            let left = people::duration(self.limits.term.earlier(self.limits.kill).left(now));
+            self.say(&format!(
+                "the lease is not renewed while stopped: the command has {left} left"
+            ));
+        }
+        self.course.suspended = Some(Moment::now());
         terminal::echo_to_own_group(signal);
     }
 
@@ -228,12 +242,26 @@ impl Hold<'_> {
     async fn finish(mut self, change: Change) -> Ended {
         let had_terminal = self.terminal.take_back(self.child.group());
         // The watchdog first: it must not signal a number that is not the child's any more.
-        let acted = self.watchdog.as_mut().is_some_and(|watchdog| watchdog.disarm());
+        let mut acted = false;
+        if let Some(watchdog) = &mut self.watchdog {
+            acted = watchdog.disarm();
+            if watchdog.is_gone() {
+                self.signals.orphans.forget(watchdog.pid());
+            }
+        }
+        let stopped = acted || self.course.sent.is_some();
         self.child.reap();
+        self.signals.orphans.forget(self.child.group());
+        self.signals.orphans.reap();
         if self.child.group_lives() {
             self.end_leftovers().await;
         }
-        Ended { change, stopped: acted || self.course.sent.is_some(), had_terminal }
+        // Not before: whoever reads this may be slow, and the watchdog has let go.
+        if stopped && !self.course.told {
+            self.say("this was stopped for too long to renew the lease: the command was ended");
+        }
+        self.signals.settle();
+        Ended { change, stopped, had_terminal }
     }
 
     /// Ends what the child left running in its group: it has no business after the release.
@@ -264,6 +292,7 @@ impl Hold<'_> {
                 break;
             }
             clock::sleep(pause).await;
+            self.signals.orphans.reap();
             pause = (pause * 2).min(Duration::from_millis(20));
         }
         if let Some(watchdog) = &mut self.watchdog {

@@ -1,13 +1,12 @@
 //! `leaselock`: hold a lock on object storage while a command runs.
 
-use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use leaselock::Store;
-use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, Global};
+use crate::args::{Command, Global};
+use crate::config::Refusal;
 use crate::exit::Failure;
 
 mod args;
@@ -15,6 +14,7 @@ mod r#break;
 mod child;
 mod choice;
 mod clock;
+mod config;
 mod cost;
 mod doctor;
 mod elect;
@@ -25,12 +25,15 @@ mod history;
 mod hold;
 mod key;
 mod limits;
+mod log;
 mod ls;
 mod manual;
+mod orphans;
 mod people;
 mod process;
 mod report;
 mod run;
+mod secrets;
 mod show;
 mod signals;
 mod status_file;
@@ -43,11 +46,12 @@ mod watch;
 mod watchdog;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+    let (cli, settings) = match config::configure() {
+        Ok(configured) => configured,
+        Err(Refusal::CommandLine(error)) => return refuse(&error),
+        Err(Refusal::Configuration(failure)) => return ExitCode::from(failure.print()),
     };
-    log(&cli.global);
+    log::start(&cli.global);
     let ended = match cli.command {
         // They fork their watchdog first and start the runtime themselves.
         Command::Run(args) => run::run(&cli.global, &args),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Latch(call) => block_on(gathering::latch(&cli.global, &call)),
         Command::Barrier(call) => block_on(gathering::barrier(&cli.global, &call)),
         Command::Doctor(args) => block_on(doctor::doctor(&cli.global, &args)),
+        Command::Config(args) => config::show::config(&args, &settings),
         Command::Cost(args) => cost::cost(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::manual(&args),
@@ -91,7 +96,13 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 /// Opens the store that `--store` names, or the one of this user on this machine.
 pub(crate) async fn open(global: &Global) -> Result<Store, Failure> {
     match global.stores().as_slice() {
-        [] => open_at(global, &default_store(global)?).await,
+        [] => {
+            let (url, directory) = default_store()?;
+            if global.verbose > 0 {
+                people::say(&format!("no --store given: locks are in {}", directory.display()));
+            }
+            open_at(global, &url).await
+        }
         [url] => open_at(global, url).await,
         _ => {
             Err(Failure::new(exit::USAGE, "several --store make a quorum, which only `run` knows")
@@ -115,14 +126,15 @@ pub(crate) async fn open_all(global: &Global) -> Result<Vec<Store>, Failure> {
 
 pub(crate) async fn open_at(global: &Global, url: &str) -> Result<Store, Failure> {
     let store = Store::builder(url)
-        .options(global.store_option.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+        .options(global.for_stores.options(url))
         .check_preconditions(!global.no_check);
     #[cfg(feature = "test-clock")]
     let store = store.clock(test_clock::of_the_library());
-    Ok(store.open().await?)
+    store.open().await.map_err(|error| global.for_stores.explain(error.into()))
 }
 
-fn default_store(global: &Global) -> Result<String, Failure> {
+/// Where locks are unless somebody says it: as a URL and as a directory, which need not exist.
+pub(crate) fn default_store() -> Result<(String, PathBuf), Failure> {
     use etcetera::BaseStrategy;
     let home = etcetera::choose_base_strategy().map_err(|error| {
         Failure::new(exit::CONFIGURATION, format!("no home directory: {error}"))
@@ -130,11 +142,7 @@ fn default_store(global: &Global) -> Result<String, Failure> {
     })?;
     let state = home.state_dir().unwrap_or_else(|| home.data_dir());
     let directory = state.join("leaselock").join("locks");
-    let url = file_url(&directory)?;
-    if global.verbose > 0 {
-        people::say(&format!("no --store given: locks are in {}", directory.display()));
-    }
-    Ok(url)
+    Ok((file_url(&directory)?, directory))
 }
 
 /// As a URL, with everything escaped that means something in one.
@@ -152,24 +160,6 @@ fn file_url(path: &std::path::Path) -> Result<String, Failure> {
         }
     }
     Ok(url)
-}
-
-/// Logging costs start-up time: it is set up only when somebody asked for it.
-fn log(global: &Global) {
-    let filter = match (std::env::var("LEASELOCK_LOG"), global.verbose) {
-        (Ok(filter), _) if !filter.is_empty() => filter,
-        (_, 0) => return,
-        (_, 1) => "leaselock=info".to_owned(),
-        (_, 2) => "leaselock=debug".to_owned(),
-        (_, _) => "leaselock=trace,object_store=debug".to_owned(),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // They would be printed in a way that panics when nobody reads stderr any more.
-        .log_internal_errors(false)
-        .init();
 }
 
 #[cfg(test)]

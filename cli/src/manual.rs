@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
-
-use crate::args::{Cli, Completions, Manual};
+use crate::args::{Completions, Manual};
+use crate::config;
 use crate::exit::{self, Failure};
 
 pub(crate) const COMPLETIONS_HELP: &str = "\
@@ -14,12 +13,12 @@ fish: leaselock completions fish > ~/.config/fish/completions/leaselock.fish";
 
 pub(crate) fn completions(args: &Completions) -> Result<u8, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "leaselock", &mut script);
+    clap_complete::generate(args.shell, &mut config::command(), "leaselock", &mut script);
     print(&script)
 }
 
 pub(crate) fn manual(args: &Manual) -> Result<u8, Failure> {
-    let mut page = Cli::command();
+    let mut page = config::command();
     // Gives each subcommand the options that all of them have, and its whole name.
     page.build();
     for word in &args.command {

@@ -196,13 +196,14 @@ pub(crate) fn look(child: Pid) -> io::Result<Option<Change>> {
     let (ends, stops) = (libc::WEXITED, libc::WSTOPPED);
     // Asked for both at once: there is nothing to stop any more in a child that has ended since it
     // was asked for its end alone, and the system says so with an error.
-    while let Some((code, status)) = waitid(child, ends | stops | libc::WNOWAIT)? {
-        match code {
+    while let Some(change) = waitid(Some(child), ends | stops | libc::WNOWAIT)? {
+        let status = change.status;
+        match change.code {
             libc::CLD_EXITED => return Ok(Some(Change::Exited(status))),
             // It may have gone on, or ended, since then.
             libc::CLD_STOPPED => {
-                if let Ok(Some((_, signal))) = waitid(child, stops) {
-                    return Ok(Some(Change::Stopped(signal)));
+                if let Ok(Some(stop)) = waitid(Some(child), stops) {
+                    return Ok(Some(Change::Stopped(stop.status)));
                 }
             }
             _ => return Ok(Some(Change::Killed(status))),
@@ -211,18 +212,50 @@ pub(crate) fn look(child: Pid) -> io::Result<Option<Change>> {
     Ok(None)
 }
 
-fn waitid(child: Pid, options: libc::c_int) -> io::Result<Option<(libc::c_int, libc::c_int)>> {
+/// A child that has ended and was not waited for.
+pub(crate) fn some_zombie() -> Option<Pid> {
+    let found = waitid(None, libc::WEXITED | libc::WNOWAIT).ok()??;
+    Some(Pid::from_raw(found.pid))
+}
+
+/// Lets go of a child that has ended.
+pub(crate) fn reap(zombie: Pid) {
+    // It ended, so this neither waits nor is interrupted.
+    let _ = waitid(Some(zombie), libc::WEXITED);
+}
+
+/// Whether processes that lose their parent become children of this one.
+pub(crate) fn adopts_orphans() -> bool {
+    #[cfg(target_os = "linux")]
+    let is_subreaper = nix::sys::prctl::get_child_subreaper().unwrap_or(false);
+    #[cfg(not(target_os = "linux"))]
+    let is_subreaper = false;
+    is_subreaper || getpid() == Pid::from_raw(1)
+}
+
+struct Waited {
+    pid: libc::pid_t,
+    code: libc::c_int,
+    status: libc::c_int,
+}
+
+/// Does not wait; `None` for `child` means any.
+fn waitid(child: Option<Pid>, options: libc::c_int) -> io::Result<Option<Waited>> {
     // SAFETY: siginfo_t is plain data, for which all zeros is a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let id = libc::id_t::try_from(child.as_raw()).map_err(io::Error::other)?;
+    let (which, id) = match child {
+        Some(child) => (libc::P_PID, child.as_raw()),
+        None => (libc::P_ALL, 0),
+    };
+    let id = libc::id_t::try_from(id).map_err(io::Error::other)?;
     // SAFETY: `info` is valid for writing a siginfo_t.
-    let result = unsafe { libc::waitid(libc::P_PID, id, &raw mut info, options | libc::WNOHANG) };
+    let result = unsafe { libc::waitid(which, id, &raw mut info, options | libc::WNOHANG) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: waitid succeeded: either the structure was left zeroed, or its SIGCHLD fields set.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    Ok((pid != 0).then_some((info.si_code, status)))
+    Ok((pid != 0).then_some(Waited { pid, code: info.si_code, status }))
 }
 
 /// Whether this process was started with `signal` ignored (`nohup` does that to HUP, shells to INT

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::exit;
+use crate::terminal::Terminal;
 
 /// Filled in as things go on.
 #[derive(Debug)]
@@ -17,8 +18,27 @@ pub(crate) struct Report {
     pub(crate) tokens: Option<Value>,
     pub(crate) waited: Duration,
     pub(crate) held: Duration,
-    /// Not printed: the signal that somebody typed at the terminal, and CMD died of.
-    pub(crate) typed: Option<Signal>,
+    /// Not printed: ^C at the terminal has ended this.
+    pub(crate) typed: Option<Typed>,
+}
+
+/// To whom the terminal has sent an INT that somebody typed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Typed {
+    ToCmd,
+    /// To this process and its whole job.
+    ToJob,
+}
+
+impl Typed {
+    /// Whether it was ^C that CMD died of. `passed_on` is whether there was an INT to this process.
+    pub(crate) fn by(died_by: Option<i32>, had_terminal: bool, passed_on: bool) -> Option<Self> {
+        match (died_by? == Signal::SIGINT as i32, had_terminal) {
+            (false, _) => None,
+            (true, true) => Some(Self::ToCmd),
+            (true, false) => (passed_on && Terminal::find().is_ours()).then_some(Self::ToJob),
+        }
+    }
 }
 
 impl Default for Report {
@@ -31,6 +51,9 @@ impl Default for Report {
 impl Report {
     /// The wait was ended by a signal. Answers the exit code.
     pub(crate) fn interrupted(&mut self, signal: Signal) -> u8 {
+        if signal == Signal::SIGINT && Terminal::find().is_ours() {
+            self.typed = Some(Typed::ToJob);
+        }
         self.outcome = "interrupted";
         exit::by_signal(signal as i32)
     }

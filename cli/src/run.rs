@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use leaselock::{DoneInfo, ErrorKind, FencingToken, Release, Run as OneRun, Store};
-use nix::sys::signal::Signal;
 
 use crate::args::{Global, Run};
 use crate::child::Child;
 use crate::choice;
 use crate::clock::{self, Moment};
 use crate::exit::{self, Failure};
-use crate::hold::{Course, Ended, Hold};
+use crate::hold::{Course, Hold};
 use crate::key::Key;
 use crate::limits::Policy;
 use crate::people;
-use crate::process::{self, Change, Prepare};
-use crate::report::Report;
+use crate::process::{Change, Prepare};
+use crate::report::{Report, Typed};
 use crate::signals::Signals;
 use crate::status_file::{Place, StatusFile};
 use crate::tenure::Tenure;
@@ -91,8 +90,8 @@ process does the same when leaselock itself is frozen (SIGSTOP) or killed. What
 CMD leaves in its group when it ends is ended too, before the release.
 
 What this does not cover:
-  - A process that leaves the group (setsid, a daemon, a container started by
-    another service).
+  - A process that leaves the group (setsid, a daemon, a job of an interactive
+    shell, a container started by another service).
   - A CMD that runs as another user, and so cannot be signalled (use
     `sudo leaselock run`, not `leaselock run … sudo`).
   - A machine, virtual machine or container that is frozen whole: CMD is killed
@@ -128,8 +127,9 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
     }
     choice::check(args, locks.len(), stores)?;
     let shortest = args.ttl.min(args.max_hold.unwrap_or(Duration::MAX));
-    let policy = Policy::new(args.on_lost, shortest, args.kill_grace)
-        .map_err(|message| Failure::new(exit::USAGE, message))?;
+    let policy = Policy::new(args.on_lost, shortest, args.kill_grace).map_err(|message| {
+        Failure::new(exit::USAGE, message).hint("`leaselock config` tells where they are set")
+    })?;
     let place = Place::choose();
     // First of all, while this process has one thread.
     let mut watchdog = match policy.stops() {
@@ -147,9 +147,8 @@ pub(crate) fn carry_out(global: &Global, args: &Run, after_loss: AfterLoss) -> R
     if args.json {
         report.print(code);
     }
-    if let Some(signal) = report.typed {
-        process::reset(signal);
-        terminal::echo_to_own_group(signal);
+    if let Some(typed) = report.typed {
+        terminal::die_of(typed);
     }
     Ok(code)
 }
@@ -173,6 +172,10 @@ impl Running<'_> {
         report: &mut Report,
     ) -> Result<u8, Failure> {
         let mut signals = Signals::listen().map_err(internal)?;
+        if let Some(watchdog) = &watchdog {
+            signals.orphans.spare(watchdog.pid());
+        }
+        signals.orphans.reap();
         let begun = Moment::now();
         let opened = tokio::select! {
             biased;
@@ -315,7 +318,7 @@ impl Running<'_> {
             let name = &self.name;
             people::say(&format!("{name}: the command finished without the lock: {reason}"));
         }
-        report.typed = typed(&ended, died_by);
+        report.typed = Typed::by(died_by, ended.had_terminal, signals.interrupted());
         let (outcome, code) = match (ended.stopped, lost.is_some()) {
             (true, _) => ("lost", exit::LOST),
             (false, true) => ("overrun", exit::OVERRUN),
@@ -345,10 +348,14 @@ impl Running<'_> {
             watchdog.lease(self.policy.for_watchdog(limits));
         }
         let marks = tenure.marks();
-        let status_file =
-            StatusFile::create(self.place, self.name.clone(), tenure.marks(), &status)
-                .inspect_err(|error| people::say(&format!("no status file: {error}")))
-                .ok();
+        let status_file = StatusFile::create(self.place, &self.name, &marks, &status)
+            .inspect_err(|error| {
+                people::say(&format!(
+                    "{}: CMD has no status file ({error}); hint: set TMPDIR to where one can be",
+                    self.name
+                ));
+            })
+            .ok();
         let terminal = Terminal::find();
         let handed_over = terminal.to_hand_over();
         let prepare = Prepare {
@@ -384,6 +391,7 @@ impl Running<'_> {
                 terminal.give(nix::unistd::getpgrp());
             }
         })?;
+        signals.orphans.spare(child.group());
         Ok(Hold {
             name: &self.name,
             policy: self.policy,
@@ -409,7 +417,7 @@ impl Running<'_> {
                 Err(error) if error.kind() == ErrorKind::Lost => Ok(Some(error.to_string())),
                 Err(error) => Err(error.into()),
             },
-            signal = signals.request() => {
+            signal = signals.insisted() => {
                 let name = &self.name;
                 let message =
                     format!("{name}: {signal}: it is not known whether the success was recorded");
@@ -435,18 +443,18 @@ impl Running<'_> {
                 Err(error) => warn(format!("{unconfirmed} ({})", exit::chain(&error))),
             },
             // The child is gone; whoever is that impatient need not wait for the store.
-            signal = signals.request() => warn(format!("{signal}: {unconfirmed}")),
+            signal = signals.insisted() => warn(format!("{signal}: {unconfirmed}")),
         }
         None
     }
 }
 
 /// Undoes an acquisition that is under way, and ends whatever of it lingers, unless that takes too long
-/// or a (second) signal comes.
+/// or a (second) request comes.
 pub(crate) async fn wind_up(stores: &[Store], signals: &mut Signals, limit: Duration) {
     tokio::select! {
         biased;
-        _ = signals.request() => {}
+        _ = signals.insisted() => {}
         _ = clock::within(limit, join_all(stores.iter().map(Store::shutdown))) => {}
     }
 }
@@ -464,14 +472,6 @@ fn code(change: Change) -> (u8, Option<i32>) {
         Change::Exited(code) => (u8::try_from(code & 0xff).unwrap_or(u8::MAX), None),
         Change::Killed(signal) | Change::Stopped(signal) => (exit::by_signal(signal), Some(signal)),
     }
-}
-
-/// ^C at the terminal went to the child's group only. Without `leaselock` it would have gone to the
-/// whole job, and ended a script too: so it does, this process included, because a shell ends its
-/// loop only when the command in it died of the signal. `$?` is the same.
-fn typed(ended: &Ended, died_by: Option<i32>) -> Option<Signal> {
-    let signal = Signal::try_from(died_by?).ok()?;
-    (signal == Signal::SIGINT && ended.had_terminal).then_some(signal)
 }
 
 fn since(begun: Moment) -> Duration {

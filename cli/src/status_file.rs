@@ -7,46 +7,49 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use leaselock::{FencingToken, LeasePhase, LeaseStatus};
-use nix::unistd::{AccessFlags, access, getpid};
+use nix::unistd::getpid;
 use serde_json::json;
 
 use crate::clock::Moment;
 use crate::tenure::Marks;
 
-/// Where the file will be: a directory of its own, so that nobody else can put a file or a link in
+/// Where the file may be: a directory of its own, so that nobody else can put a file or a link in
 /// its place even below a shared /tmp.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    directory: PathBuf,
+    /// The first that can be made is it.
+    directories: Vec<PathBuf>,
 }
 
 impl Place {
     /// Chooses a name that no other run has. Nothing is created yet.
     pub(crate) fn choose() -> Self {
-        let usable = AccessFlags::W_OK | AccessFlags::X_OK;
-        let parent = std::env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            // It may be another user's (`sudo` keeps the variable).
-            .filter(|path| path.is_absolute() && access(path, usable).is_ok())
-            .unwrap_or_else(std::env::temp_dir);
+        let own = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(std::env::var_os);
+        let own = own.map(PathBuf::from);
         let name = format!("leaselock-{}-{:x}", getpid(), Moment::now().boot.as_nanos());
-        Self { directory: parent.join(name) }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.join("status.json")
-    }
-
-    fn draft(&self) -> PathBuf {
-        self.directory.join("status.json.new")
+        let parents = own.chain([PathBuf::from("/tmp")]);
+        // A relative one would be another directory for the watchdog, and for a CMD that goes
+        // elsewhere.
+        let parents = parents.filter(|path| path.is_absolute());
+        Self { directories: parents.map(|parent| parent.join(&name)).collect() }
     }
 
     /// What is not there need not be removed.
     pub(crate) fn remove(&self) {
-        let _ = fs::remove_file(self.file());
-        let _ = fs::remove_file(self.draft());
-        let _ = fs::remove_dir(&self.directory);
+        for directory in &self.directories {
+            let _ = fs::remove_file(file(directory));
+            let _ = fs::remove_file(draft(directory));
+            let _ = fs::remove_dir(directory);
+        }
     }
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("status.json")
+}
+
+fn draft(directory: &Path) -> PathBuf {
+    directory.join("status.json.new")
 }
 
 /// The file, kept current; removed when dropped.
@@ -54,20 +57,45 @@ impl Place {
 pub(crate) struct StatusFile {
     place: Place,
     path: PathBuf,
+    draft: PathBuf,
     name: String,
     marks: Marks,
 }
 
 impl StatusFile {
+    /// In the first of the directories where that is possible.
     pub(crate) fn create(
         place: &Place,
-        name: String,
-        marks: Marks,
+        name: &str,
+        marks: &Marks,
+        status: &LeaseStatus,
+    ) -> io::Result<Self> {
+        let mut failed = Vec::new();
+        for directory in &place.directories {
+            match Self::create_in(directory, place, name, marks, status) {
+                Ok(file) => return Ok(file),
+                Err(error) => failed.push(format!("{}: {error}", directory.display())),
+            }
+        }
+        Err(io::Error::other(failed.join("; ")))
+    }
+
+    fn create_in(
+        directory: &Path,
+        place: &Place,
+        name: &str,
+        marks: &Marks,
         status: &LeaseStatus,
     ) -> io::Result<Self> {
         // Fails when anything is there already, be it a link.
-        DirBuilder::new().mode(0o700).create(&place.directory)?;
-        let file = Self { place: place.clone(), path: place.file(), name, marks };
+        DirBuilder::new().mode(0o700).create(directory)?;
+        let file = Self {
+            place: place.clone(),
+            path: file(directory),
+            draft: draft(directory),
+            name: name.to_owned(),
+            marks: marks.clone(),
+        };
         file.write(status)?;
         Ok(file)
     }
@@ -89,12 +117,12 @@ impl StatusFile {
         if let Some(tokens) = self.marks.tokens_as_json() {
             text["tokens"] = tokens;
         }
-        let draft = self.place.draft();
         // One that an interrupted run left.
-        let _ = fs::remove_file(&draft);
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let _ = fs::remove_file(&self.draft);
+        let mut file =
+            File::options().write(true).create_new(true).mode(0o600).open(&self.draft)?;
         writeln!(file, "{text}")?;
-        fs::rename(&draft, &self.path)
+        fs::rename(&self.draft, &self.path)
     }
 }
 

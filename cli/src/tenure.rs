@@ -11,7 +11,7 @@ pub(crate) enum Tenure {
 }
 
 /// What others can tell it by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Marks {
     One {
         token: FencingToken,

@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, killpg, raise};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
 use crate::process;
+use crate::report::Typed;
 
 /// `None` inside when there is none (cron, CI, services).
 #[derive(Debug)]
@@ -69,6 +70,18 @@ impl Terminal {
 pub(crate) fn echo_to_own_group(signal: Signal) {
     // Our own group always exists.
     let _ = killpg(getpgrp(), signal);
+}
+
+/// ^C ends this process as it would end one that does not care. A shell ends its loop, or its script,
+/// only when the command in it died of the signal; `$?` is the same as after an exit with 130.
+pub(crate) fn die_of(typed: Typed) {
+    process::reset(Signal::SIGINT);
+    match typed {
+        // Without `leaselock` it would have gone to the whole job, and ended a script too.
+        Typed::ToCmd => echo_to_own_group(Signal::SIGINT),
+        // It fails for no signal that exists.
+        Typed::ToJob => drop(raise(Signal::SIGINT)),
+    }
 }
 
 fn output_is_piped() -> bool {

@@ -54,6 +54,10 @@ impl Watchdog {
         Ok(Self { pid, socket: ours, unsent: None, gone: false })
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// For [`process::prepare`].
     pub(crate) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()

@@ -35,7 +35,7 @@ pub(crate) struct Opening {
 pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String)> {
     let mut url = Url::parse(text).map_err(|error| {
         let advice = "it is not a URL such as s3://bucket/prefix or file:///directory";
-        bad_url(harmless(text), advice).caused_by(error)
+        bad_url(&harmless(text), advice).caused_by(error)
     })?;
     // Options in the URL are the user's last word.
     let in_url: Vec<_> =
@@ -43,16 +43,19 @@ pub(crate) fn url(text: &str, mut opening: Opening) -> Result<(LockStore, String
     opening.options.extend(in_url);
     url.set_query(None);
     url.set_fragment(None);
-    // No store takes a password from its URL, but `object_store`'s errors quote it. (It is refused
-    // only for URLs that cannot have one.)
+    // No store takes a user from its URL, but `object_store`'s errors quote it. (It is refused only for
+    // URLs that cannot have one.)
     let _ = url.set_password(None);
+    // abfs://container@account
+    if !matches!(url.scheme(), "abfs" | "abfss") {
+        let _ = url.set_username("");
+    }
     let printable = url.to_string();
 
-    let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|error| {
-        // Not as a source: it quotes the URL with what may be secret in it.
-        tracing::trace!(%error, "a store URL was not recognised");
+    let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|_| {
+        // Without a source, which would quote the URL with what may be secret in it.
         let known = "known are s3, gs, az, abfs, abfss, file and memory";
-        bad_url(&printable, &format!("its scheme or form is not known ({known})"))
+        bad_url(&harmless(text), &format!("its scheme or form is not known ({known})"))
     })?;
     let store = match scheme {
         ObjectStoreScheme::Local => directory(&url, opening)?,
@@ -175,29 +178,40 @@ fn assemble(
 }
 
 fn no_options(opening: &Opening, store: &str) -> Result<()> {
-    match opening.options.keys().next() {
+    match opening.options.iter().next() {
         None => Ok(()),
-        Some(key) => Err(Error::new(
-            ErrorKind::InvalidUrl,
-            format!("{store} has no options, but {key:?} was given"),
-        )),
+        Some(option) => {
+            let message = format!("{store} has no options, but {} was given", named(option));
+            Err(Error::new(ErrorKind::InvalidUrl, message))
+        }
     }
+}
+
+/// An option for a message. What has no value may be a secret whose name was forgotten.
+fn named((key, value): (&String, &String)) -> String {
+    if value.is_empty() { "one without a value".to_owned() } else { format!("{key:?}") }
 }
 
 fn bad_url(url: &str, fault: &str) -> Error {
     Error::new(ErrorKind::InvalidUrl, format!("the store URL {url:?} cannot be used: {fault}"))
 }
 
-/// What may be shown of a text that is no URL: neither options nor a password, which would stand
-/// between a colon and an `@`.
-fn harmless(text: &str) -> &str {
-    let ends: &[char] = if text.contains('@') { &[':', '@', '?'] } else { &['?'] };
-    text.split(ends).next().unwrap_or_default()
+/// What may be shown of a text that is no store's URL: neither options nor whatever is on either side of
+/// an `@`, which a user or a password may be.
+fn harmless(text: &str) -> String {
+    let place = text.split(['?', '#']).next().unwrap_or_default();
+    if !text.contains('@') {
+        return place.to_owned();
+    }
+    let scheme = place.split(['@', '/']).next().unwrap_or_default();
+    let scheme = scheme.split_once(':').filter(|_| place.contains(":/")).map_or("", |(it, _)| it);
+    format!("{scheme}…")
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
 mod cloud {
     use std::collections::BTreeMap;
+    use std::error::Error as StdError;
     use std::hash::{DefaultHasher, Hash, Hasher};
     use std::str::FromStr;
     use std::time::Duration;
@@ -253,7 +267,7 @@ mod cloud {
     ) -> Result<LockStore> {
         let objects = built.map_err(|error| {
             Error::new(ErrorKind::InvalidUrl, "the store's URL or options are incomplete or wrong")
-                .caused_by(error)
+                .caused_by(without_values(&error, &opening.options))
         })?;
         let clock = Arc::clone(&opening.clock);
         let credentials = connector.credential_trouble();
@@ -265,6 +279,31 @@ mod cloud {
             e_tags,
         };
         assemble(requests, path, nature, opening)
+    }
+
+    /// Why a store could not be built, without what its options and the provider's variables are set to:
+    /// a key that cannot be read is quoted as it is.
+    fn without_values(error: &dyn StdError, options: &BTreeMap<String, String>) -> String {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let part = error.to_string();
+            if !text.contains(&part) {
+                text = format!("{text}: {part}");
+            }
+            cause = error.source();
+        }
+        let is_read =
+            |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|of| name.starts_with(of));
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            is_read(name.to_str()?).then(|| value.to_str().map(str::to_owned))?
+        });
+        let mut values: Vec<_> = options.values().cloned().chain(variables).collect();
+        // One that is a part of another comes after it. What is as short as that is no secret, and would
+        // be found in every text.
+        values.retain(|value| value.len() > 3);
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        values.iter().fold(text, |text, value| text.replace(value.as_str(), "…"))
     }
 
     /// Each check is made once per store and process.
@@ -291,8 +330,9 @@ mod cloud {
         let mut known = Vec::with_capacity(options.len());
         for (key, value) in options {
             let parsed = key.to_ascii_lowercase().parse().map_err(|error: K::Err| {
-                Error::new(ErrorKind::InvalidUrl, format!("unknown store option {key:?}"))
-                    .caused_by(error)
+                let message = format!("unknown store option: {}", named((key, value)));
+                let unknown = Error::new(ErrorKind::InvalidUrl, message);
+                if value.is_empty() { unknown } else { unknown.caused_by(error) }
             })?;
             known.push((parsed, value.clone()));
         }

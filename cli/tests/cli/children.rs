@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use crate::tool::{
     Place, assert_code, finish, lives, pid_in, report, status, stderr, stdout, wait_for,
+    without_configuration,
 };
 
 #[test]
@@ -77,6 +78,7 @@ fn what_nohup_ignores_stays_ignored() {
     let place = Place::new();
     let script = "trap '' HUP; exec \"$@\"";
     let mut command = std::process::Command::new("sh");
+    without_configuration(&mut command);
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_leaselock"), "run", "a", "--"]);
     command.args(["grep", "^SigIgn", "/proc/self/status"]).env("LEASELOCK_STORE", &place.url);
     let output = finish(&mut command);
@@ -97,6 +99,17 @@ fn what_cmd_leaves_in_its_group_is_ended_before_the_release() {
     assert!(!lives(pid_in(&place.file("stubborn"))));
     assert!(stderr(&output).contains("in the background"), "{}", stderr(&output));
     assert_eq!(place.state("a"), "free");
+}
+
+#[test]
+fn what_has_left_the_group_runs_on() {
+    let place = Place::new();
+    let script = "setsid sh -c 'echo $$ > pid; exec sleep 1000' >/dev/null 2>&1 &
+        while ! [ -s pid ]; do sleep 0.02; done; exit 5";
+    assert_code(&place.output(&["run", "a", "--", "sh", "-c", script]), 5);
+    let left = pid_in(&place.file("pid"));
+    assert!(lives(left));
+    nix::sys::signal::kill(left, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use leaselock_test_support::emulators::{Backend, TestUrl, require};
 use leaselock_test_support::proxy::Fault;
 use serde_json::Value;
 
-use crate::tool::{Place, assert_code, finish, leaselock, stderr, stdout};
+use crate::tool::{Place, assert_code, finish, leaselock, stderr, stdout, without_configuration};
 
 #[test]
 fn a_fit_store_is_0_with_every_step_ticked() {
@@ -92,6 +92,7 @@ fn a_directory_that_may_not_be_written_is_77() {
         fs::set_permissions(place.files(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut other = Command::new("setpriv");
         other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        without_configuration(&mut other);
         other.env("LEASELOCK_STORE", &url);
         other
     } else {

@@ -52,6 +52,8 @@ fn a_lock_is_held_between_commands() {
     assert!(stderr(&busy).contains("a is held by"), "{}", stderr(&busy));
     assert_code(&place.output(&["acquire", "--ttl", "1m", "-n", "-E", "9", "a"]), 9);
     assert_code(&place.output(&["run", "-n", "a", "--", "true"]), 75);
+    let mut waiting = place.leaselock(&["acquire", "--ttl", "1m", "a"]);
+    assert_code(&finish(waiting.env("LEASELOCK_WAIT", "100ms")), 75);
     assert_code(&place.output(&["renew", "a", "--holder", &holder]), 0);
     assert_eq!(renewals(&place), 1);
     for _ in 0..2 {

@@ -101,6 +101,7 @@ fn a_frozen_wrapper_cannot_keep_its_child_alive() {
     let output = run.output();
     assert_code(&output, 120);
     assert_eq!(report(&output)["outcome"], "lost");
+    assert!(stderr(&output).contains("leaselock: a: "), "it tells why: {}", stderr(&output));
 }
 
 #[test]

@@ -27,6 +27,8 @@ macro_rules! on_every_store {
 
 mod admin;
 mod children;
+mod config;
+mod container;
 mod cost;
 mod doctor;
 mod elect;
@@ -38,10 +40,14 @@ mod history;
 mod lease;
 mod ls;
 mod once;
+mod prompt;
 mod schema;
+mod screen;
 mod several;
 mod shared;
 mod signals;
 mod terminal;
 mod tool;
+mod waiting;
 mod watch;
+mod wrappers;

@@ -10,9 +10,13 @@ use crate::tool::{Place, Running, assert_code, line_of, report, wait_for};
 fn running(place: &Place, script: &str) -> Running {
     let script = format!("{script}\necho > ready; while :; do sleep 0.02; done");
     // Tests that run in the background, or by nohup, have some ignored, and the command respects that.
-    let mut command = Command::new("env");
+    // Those that run at a terminal have an INT typed there.
+    let mut command = Command::new("setsid");
     let direct = place.leaselock(&["run", "--json", "a", "--", "sh", "-c", &script]);
-    command.arg("--default-signal=INT,QUIT,HUP").arg(direct.get_program()).args(direct.get_args());
+    command
+        .args(["env", "--default-signal=INT,QUIT,HUP"])
+        .arg(direct.get_program())
+        .args(direct.get_args());
     command.env("LEASELOCK_STORE", &place.url).current_dir(place.files());
     let running = Running::start(&mut command);
     line_of(&place.file("ready"));
@@ -68,9 +72,12 @@ fn they_end_a_wait_and_leave_nothing_taken() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let place = Place::new();
         let holder = running(&place, "");
-        let mut command = Command::new("env");
+        let mut command = Command::new("setsid");
         let direct = place.leaselock(&["run", "--json", "a", "--", "touch", "ran"]);
-        command.arg("--default-signal=INT,HUP").arg(direct.get_program()).args(direct.get_args());
+        command
+            .args(["env", "--default-signal=INT,HUP"])
+            .arg(direct.get_program())
+            .args(direct.get_args());
         command.env("LEASELOCK_STORE", &place.url).current_dir(place.files());
         let waiting = Running::start(&mut command);
         // Long enough to be waiting, and not starting.

@@ -9,15 +9,16 @@ use nix::pty::openpty;
 
 use nix::sys::signal::Signal;
 
-use crate::tool::{Place, Running, assert_code, line_of, stderr};
+use crate::tool::{Place, Running, assert_code, line_of, stderr, without_configuration};
 
 /// Runs the command under a terminal of its own, whose other side is returned.
-fn at_terminal(place: &Place, arguments: &[&str]) -> (Running, File) {
+pub(crate) fn at_terminal(place: &Place, arguments: &[&str]) -> (Running, File) {
     let pty = openpty(None, None).unwrap();
     // The output is a file: a pipe would be taken for another program of the same job.
     let start = "exec setsid --ctty --wait \"$@\" > out 2>&0";
     let mut command = Command::new("sh");
     command.args(["-c", start, "sh", env!("CARGO_BIN_EXE_leaselock")]).args(arguments);
+    without_configuration(&mut command);
     command.env("LEASELOCK_STORE", &place.url);
     command.current_dir(place.files()).stdin(Stdio::from(pty.slave));
     (Running::start(&mut command), File::from(pty.master))

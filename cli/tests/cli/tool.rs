@@ -81,14 +81,49 @@ impl Place {
 /// `leaselock` on any store; CMD runs in `directory`.
 pub(crate) fn leaselock(url: &str, directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leaselock"));
+    without_configuration(&mut command);
+    command.env("LEASELOCK_STORE", url).env("XDG_RUNTIME_DIR", directory);
+    command.current_dir(directory).stdin(Stdio::null());
+    command
+}
+
+/// Nothing of what whoever runs the tests has set.
+pub(crate) fn without_configuration(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LEASELOCK_") {
             command.env_remove(name);
         }
     }
-    command.env("LEASELOCK_STORE", url).env("XDG_RUNTIME_DIR", directory);
-    command.current_dir(directory).stdin(Stdio::null());
+    command.env("LEASELOCK_CONFIG", "");
+}
+
+/// `leaselock` on this store, as `starter` starts it: its words come before the command.
+pub(crate) fn under(place: &Place, starter: &[&str], arguments: &[&str]) -> Command {
+    let direct = place.leaselock(arguments);
+    let mut command = Command::new(starter[0]);
+    command.args(&starter[1..]).arg(direct.get_program()).args(direct.get_args());
+    for (name, value) in direct.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(place.files()).stdin(Stdio::null());
     command
+}
+
+/// Whether a program that a test needs is on this machine. In CI it has to be.
+pub(crate) fn there_is(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$1\"", "sh", program])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "there is no {program}");
+        eprintln!("skipped: there is no {program}");
+    }
+    found
 }
 
 pub(crate) fn finish(command: &mut Command) -> Output {
@@ -215,6 +250,14 @@ pub(crate) fn watchdog_of(wrapper: Pid) -> Pid {
             (parent == wrapper && name.trim() == "lease-watchdog").then_some(pid)
         })
     })
+}
+
+/// The children of a process, zombies too, with their states.
+pub(crate) fn children_of(parent: Pid) -> Vec<(Pid, char)> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let of = |pid| stat(pid).filter(|(_, its)| *its == parent).map(|(state, _)| (pid, state));
+    numbers.map(Pid::from_raw).filter_map(of).collect()
 }
 
 /// State and parent.

@@ -194,7 +194,7 @@ impl Setting<'_> {
         command.env("LEASELOCK_TEST_CLOCK", format!("{ahead} {fast}"));
         command.env("XDG_RUNTIME_DIR", &self.directory);
         let profile = self.arena.section(section).profile();
-        command.env("LEASELOCK_STORE", &self.url);
+        command.env("LEASELOCK_STORE", &self.url).env("LEASELOCK_CONFIG", "");
         command.arg(profile.subcommand());
         command.args(["--quiet", "--json", "--no-check"]);
         command.args(["--ttl", &format!("{}ms", plan.ttl.as_millis())]);
