@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Optional, TypedDict, Union, final
+from typing import Any, Literal, Optional, TypedDict, Union, final
 
 from ._once import Once
 
@@ -61,7 +61,7 @@ class Guard:
         exc_type: Optional[type[BaseException]],
         _exc: Optional[BaseException],
         _traceback: Optional[TracebackType],
-    ) -> bool: ...
+    ) -> Literal[False]: ...
 
 @final
 class Lock:
@@ -89,7 +89,7 @@ class Lock:
         exc_type: Optional[type[BaseException]],
         _exc: Optional[BaseException],
         _traceback: Optional[TracebackType],
-    ) -> bool: ...
+    ) -> Literal[False]: ...
     def __aenter__(self) -> Awaitable[Guard]: ...
     def __aexit__(
         self,
@@ -175,7 +175,7 @@ class Session:
     ) -> Lock: ...
     def close(self) -> None: ...
     def __enter__(self) -> Session: ...
-    def __exit__(self, *_raised: object) -> bool: ...
+    def __exit__(self, *_raised: object) -> Literal[False]: ...
 
 @final
 class Store:
