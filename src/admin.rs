@@ -7,7 +7,7 @@ use object_store::path::Path;
 
 use crate::acquire::{Target, token_start, unreadable};
 use crate::client::Client;
-use crate::clock::Wall;
+use crate::clock::{Moment, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holder::{HolderId, Nonce, Owner};
 use crate::info::{HolderInfo, LockInfo};
@@ -18,7 +18,7 @@ use crate::options::{DEFAULT_TTL, request_timeout};
 use crate::protocol::lock::break_lease;
 use crate::protocol::session;
 use crate::record::{Kind, Record};
-use crate::store::{Content, LockStore, Patience, Swap};
+use crate::store::{Content, Patience, Swap, Version};
 use crate::token::FencingToken;
 
 /// An operator's override: ends somebody else's lease.
@@ -145,7 +145,7 @@ async fn execute(
                 check_expected(name, record, order.expected)?;
                 // Who holds under a session would not hear of it before it gives the lock back.
                 for session in sessions_of(record, order.expected) {
-                    end_session(store, session).await?;
+                    end_session(client, session).await?;
                 }
                 let info = LockInfo::of_record(name, record, *last_modified, read.now);
                 let (whose, reason) = (order.expected, order.reason.clone());
@@ -211,13 +211,21 @@ fn sessions_of(record: &Record, whose: Option<FencingToken>) -> BTreeSet<HolderI
 }
 
 /// Ends a session, whether or not it has run out.
-async fn end_session(store: &LockStore, session: HolderId) -> Result<()> {
-    let key = name::key_of(Kind::Session, store.prefix(), &session.to_string())?;
+async fn end_session(client: &Client, session: HolderId) -> Result<()> {
+    let key = name::key_of(Kind::Session, client.store.prefix(), &session.to_string())?;
     let decide = |found: Option<&Record>, nonce, now| {
         let held = found.filter(|found| !found.holders.is_empty());
         Ok(held.map(|found| session::end(found, nonce, now)))
     };
-    rewrite_at(store, &key, &session.to_string(), decide).await
+    rewrite_at(client, &key, &session.to_string(), decide).await.map(drop)
+}
+
+/// A record that was rewritten.
+pub(crate) struct Rewritten {
+    pub(crate) record: Record,
+    pub(crate) version: Version,
+    /// When that was decided, before it was sent.
+    pub(crate) decided: Moment,
 }
 
 /// Rewrites the record of `target` as `decide` says, again and again while others change it; `None`
@@ -228,37 +236,42 @@ async fn end_session(store: &LockStore, session: HolderId) -> Result<()> {
 pub(crate) async fn rewrite(
     target: &Target,
     decide: impl Fn(Option<&Record>, Nonce, Wall) -> Result<Option<Record>> + Send + Sync + 'static,
-) -> Result<()> {
+) -> Result<Option<Rewritten>> {
     let client = Arc::clone(&target.client);
     let key = name::key_of(target.kind, client.store.prefix(), &target.name)?;
-    let (store, name) = (Arc::clone(&client.store), target.name.clone());
+    let (ours, name) = (Arc::clone(&client), target.name.clone());
     client
         .call(async move {
-            store.ensure_fit().await?;
-            rewrite_at(&store, &key, &name, decide).await
+            ours.store.ensure_fit().await?;
+            rewrite_at(&ours, &key, &name, decide).await
         })
         .await
 }
 
 async fn rewrite_at(
-    store: &LockStore,
+    client: &Client,
     key: &Path,
     name: &str,
     decide: impl Fn(Option<&Record>, Nonce, Wall) -> Result<Option<Record>>,
-) -> Result<()> {
-    let request = request_timeout(DEFAULT_TTL);
+) -> Result<Option<Rewritten>> {
+    let (store, request) = (&client.store, request_timeout(DEFAULT_TTL));
     for _ in 0..REDO {
         let read = store.read(key, request).await?;
-        let (nonce, now) = (store.nonce(), store.clock().now());
+        let (nonce, decided) = (store.nonce(), store.clock().now());
         let (found, version) = match &read.content {
             Content::Absent => (None, None),
             Content::Record { record, version, .. } => (Some(&**record), Some(version)),
             Content::Unreadable { error, .. } => return Err(unreadable(name, error.clone())),
         };
-        let Some(record) = decide(found, nonce, now.wall)? else { return Ok(()) };
-        let patience = Patience { request, until: now.boot.plus(DEFAULT_TTL), attempts: 5 };
+        let Some(record) = decide(found, nonce, decided.wall)? else { return Ok(None) };
+        let patience = Patience { request, until: decided.boot.plus(DEFAULT_TTL), attempts: 5 };
         match store.swap(key, version, &record, patience).await? {
-            Swap::Won { .. } => return Ok(()),
+            Swap::Won { version } => {
+                if let Some(before) = found {
+                    client.wakes.tell(before, &record);
+                }
+                return Ok(Some(Rewritten { record, version, decided }));
+            }
             Swap::Conflict(_) => {}
             Swap::Unknown(error) => return Err(error),
         }

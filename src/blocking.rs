@@ -52,9 +52,9 @@ use crate::clock::Clock;
 use crate::keeper::lost;
 use crate::once::recorded;
 use crate::{
-    Arrival, Break, Broken, DoneInfo, GatheringInfo, LeasePhase, LockInfo, LossReason, Outcome,
-    Passed, Payload, Polling, QuorumInfo, Release, Result, Runtime, ShutdownReport, Waited,
-    WakeHints,
+    Arrival, Break, Broken, DetachedLease, DoneInfo, GatheringInfo, HolderId, LeasePhase, LockInfo,
+    LossReason, Outcome, Passed, Payload, Polling, QuorumInfo, Release, Result, Runtime,
+    ShutdownReport, Waited, WakeHints,
 };
 
 /// Waits for any future of this library. Nothing of this module may be called within the future.
@@ -335,6 +335,8 @@ calls! { Lock:
     acquire_timeout(limit: Duration) -> Attempt
     inspect() -> LockInfo
     break_lease(order: Break) -> Broken
+    resume(holder: HolderId) -> LockGuard
+    release_detached(holder: HolderId) -> ()
 }
 
 calls! { RwLock:
@@ -417,6 +419,7 @@ endings! {
     SessionBuilder: open() -> Session
     Session: close() -> Release
     LockGuard: release() -> Release
+    LockGuard: detach() -> DetachedLease
     WriteGuard: release() -> Release
     WriteGuard: downgrade() -> LockGuard
     AllGuard: release() -> Release

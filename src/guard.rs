@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::acquire::shut_down;
+use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fencing::{Fence, Objects};
 use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
-use crate::keeper::{Command, Kept, Release, lost};
+use crate::keeper::{Command, Entry, Kept, Release, lost};
 use crate::local::Seat;
 use crate::protocol::once::Finish;
-use crate::record::Payload;
+use crate::record::{Kind, Payload};
 use crate::session::Tenant;
 use crate::token::FencingToken;
 
@@ -70,6 +71,14 @@ impl Keeping {
         }
     }
 
+    /// The lease, if it is the acquisition's own and nobody else's.
+    pub(crate) fn own(&self) -> Option<&Arc<Kept>> {
+        match self {
+            Self::Keeper(kept) => Some(kept),
+            Self::Session(_) | Self::Seat(_) | Self::Joint(_) => None,
+        }
+    }
+
     /// As [`order`](Self::order), for a caller that waits: what can be done at once is done here.
     fn order_here(&self, command: Command) {
         match self {
@@ -93,6 +102,17 @@ impl WeakKeeping {
 impl LockGuard {
     pub(crate) fn new(hold: Arc<Hold>, keeping: Keeping) -> Self {
         Self { hold, keeping }
+    }
+
+    /// Held under the lease of `entry`, to which a keeper sees from now on.
+    pub(crate) fn kept(client: &Arc<Client>, kind: Kind, entry: Entry) -> Self {
+        let hold = Arc::clone(&entry.hold);
+        let kept = Kept::begin(client, entry, |kept| {
+            // Where the lease is handed on, its first holder will be registered in its place, by the
+            // same id: until then a shutdown must find it too.
+            client.register(kind, Arc::clone(&hold), WeakKeeping::Keeper(kept.clone()))
+        });
+        Self::new(hold, Keeping::Keeper(kept))
     }
 
     pub(crate) fn hold(&self) -> &Arc<Hold> {

@@ -499,6 +499,10 @@ impl Hold {
         }
     }
 
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.state.borrow().is_live()
     }

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::client::{Client, Registration};
 use crate::clock::{Boot, timeout};
 use crate::error::{Error, ErrorKind, Result};
-use crate::hold::{Hold, LossReason};
+use crate::hold::{Hold, LeaseStatus, LossReason};
 use crate::protocol::lock::Renewal;
 use crate::protocol::once::Finish;
 use crate::record::{Payload, Record};
@@ -177,6 +177,21 @@ impl Kept {
     pub(crate) fn order(self: &Arc<Self>, command: Command, here: bool) {
         let work = Arc::clone(self).obey(command).instrument(self.span());
         if here { self.client.start_here(work) } else { self.client.spawn(work) }
+    }
+
+    /// Writes nothing more for the lease, which stays on record as it is; how it stands.
+    ///
+    /// # Errors
+    /// It is lost.
+    pub(crate) async fn let_go(&self) -> Result<LeaseStatus, LossReason> {
+        // What is being written is seen to its end: it may be a renewal (hazard H12).
+        let mut work = self.work.lock().await;
+        self.hold.settle();
+        let status = self.hold.status();
+        self.hold.begin_release()?;
+        work.renew_at = None;
+        self.client.rounds.remove(self.number);
+        Ok(status)
     }
 
     fn span(&self) -> tracing::Span {

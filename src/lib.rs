@@ -61,6 +61,7 @@
 //! - [`Store::session`]: one lease for thousands of locks of one process.
 //! - [`Store::lock_all`]: several locks together, all of them or none.
 //! - [`Quorum`]: a lock over several independent stores, of which a majority decides.
+//! - [`LockGuard::detach`]: a lease that is held from one process to the next.
 //! - [`Store::election`]: one of many candidates leads, and everybody can see who.
 //! - [`Store::latch`] opens when enough different members have arrived, and stays open;
 //!   [`Store::barrier`] opens whenever all have.
@@ -87,6 +88,7 @@ mod barrier;
 pub mod blocking;
 mod client;
 pub mod clock;
+mod detached;
 mod diagnosis;
 mod election;
 mod error;
@@ -128,6 +130,7 @@ mod wake;
 pub use admin::{Break, Broken};
 pub use all::{AllGuard, AttemptAll, LockAll};
 pub use barrier::Barrier;
+pub use detached::DetachedLease;
 pub use diagnosis::{Diagnosis, Finding, Verdict};
 pub use election::{Campaign, Election, Health, Leader, Leadership};
 pub use error::{Error, ErrorKind, Result};

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::path::Path;
+
 use crate::acquire::{Limit, Target, Under};
 use crate::client::Client;
 #[cfg(doc)]
@@ -219,8 +221,19 @@ impl Lock {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn inspect(&self) -> Result<LockInfo> {
-        let key = name::key(self.client().store.prefix(), self.name())?;
-        self.client().inspect(self.name().to_owned(), key).await
+        self.client().inspect(self.name().to_owned(), self.key()?).await
+    }
+
+    pub(crate) fn key(&self) -> Result<Path> {
+        name::key(self.client().store.prefix(), self.name())
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(crate) fn options(&self) -> &LockOptions {
+        &self.options
     }
 
     pub(crate) fn client(&self) -> &Arc<Client> {

@@ -5,16 +5,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use leaselock::FencingToken;
+use leaselock::{FencingToken, HolderId};
 
 use crate::exit;
+
+/// What somebody tries first.
+const EXAMPLES: &str = "\
+Examples:
+  leaselock run backup -- ./backup.sh         one at a time on this machine, or
+  export LEASELOCK_STORE=s3://bucket/locks    on all that can reach a bucket
+  leaselock doctor                            can the bucket hold locks?
+  leaselock run -n nightly -- ./nightly.sh    now or not at all, as from cron
+  leaselock show nightly                      who has it
+  leaselock run --help                        everything about `run`";
 
 /// Hold a lock on object storage while a command runs.
 ///
 /// Locks are leases on a store with conditional writes: Amazon S3 and what speaks its protocol,
 /// Azure Blob Storage, Google Cloud Storage, or a directory. There is no lock server.
 #[derive(Debug, Parser)]
-#[command(name = "leaselock", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(name = "leaselock", version, max_term_width = 100)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 #[command(arg_required_else_help = true, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -68,22 +79,41 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Hold LOCK while CMD runs; several LOCKs all or none
+    /// Hold LOCK while CMD runs; of several LOCKs all or none
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::run::LONG_HELP, exit::HELP))]
     Run(Box<Run>),
-    /// Run CMD while leading the election NAME, and campaign again whenever that is lost
+    /// Run CMD on one of many hosts, and on another when that is gone
+    ///
+    /// Runs CMD while leading the election NAME, and campaigns again whenever that is lost.
     #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::elect::LONG_HELP, exit::HELP))]
     Elect(Elect),
-    /// List locks: state, token, age, time left, holder; of several holders the first, and how many
+    /// Take LOCK and exit: for scripts whose steps nothing can wrap
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::handle::LONG_HELP, exit::HELP))]
+    Acquire(Acquire),
+    /// Renew what `acquire` took, for its TTL from now on
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::handle::LONG_HELP, exit::HELP))]
+    Renew(Handled),
+    /// Give back what `acquire` took. Twice is no error
+    #[command(after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::handle::LONG_HELP, exit::HELP))]
+    Release(Handled),
+    /// List locks: state, token, age, time left, holder
+    ///
+    /// Of several holders it shows the first, and how many more.
     Ls(Ls),
-    /// Show locks on the whole screen as they change, and break one (for operators)
+    /// Show locks on the whole screen as they change
+    ///
+    /// For operators: a lock can be broken there, too.
     Watch(Watch),
-    /// Show one lock whole: holders, queue, payload, history; or a key of `run --once` and its result
+    /// Show one lock whole: holders, queue, payload, history
+    ///
+    /// With --once a key of `run --once`, and its result.
     Show(Show),
-    /// Tell who held a lock, when, for how long, and how it ended: the last 16 times
+    /// Tell who held a lock, when, for how long, and how it ended
     History(History),
-    /// Put the holder of a lock out of it, or forget a success of `run --once` (for operators).
-    /// On a terminal it shows the holder and asks; elsewhere it needs --expect-token or --force
+    /// Put the holder of a lock out of it (for operators)
+    ///
+    /// On a terminal it shows the holder and asks; elsewhere it needs --expect-token or --force. With
+    /// --once it forgets a success of `run --once`.
     Break(BreakLease),
     /// Open a latch when enough members have arrived, or wait for that
     #[command(subcommand, after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::gathering::LATCH_HELP, exit::HELP))]
@@ -91,9 +121,12 @@ pub(crate) enum Command {
     /// Wait until all members have arrived, round after round
     #[command(subcommand, after_help = exit::HELP, after_long_help = format!("{}\n\n{}", crate::gathering::BARRIER_HELP, exit::HELP))]
     Barrier(BarrierCall),
-    /// Find out whether the store can hold locks: conditions, also in races, clock, latency, permissions
+    /// Find out whether a store can hold locks
+    ///
+    /// Tries conditional writes, also in races, the clock, latency and permissions, with scratch objects
+    /// below `.leaselock/`.
     Doctor(Doctor),
-    /// Reckon what locks cost a month in requests, and what lock servers would
+    /// Reckon what locks cost a month, and what lock servers would
     #[command(after_long_help = crate::cost::LONG_HELP)]
     Cost(Cost),
     /// Print a script that completes this command's words in a shell
@@ -199,6 +232,69 @@ pub(crate) struct Run {
     /// The command and its arguments; executed directly, without a shell
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Acquire {
+    /// Give up at once when the lock is held
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) no_wait: bool,
+
+    /// Wait at most so long for the lock, for example 30s or 5m [default: for ever]
+    #[arg(short, long, value_name = "DUR", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+
+    /// How long the lease lasts unless `leaselock renew` is called: 1s to 24h, longer than the longest
+    /// step. There is no default
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub(crate) ttl: Duration,
+
+    /// Who holds the lock, for people [default: the user's name]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) owner: Option<String>,
+
+    /// Why it is held, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+
+    /// Exit with N instead of 75 when the lock is busy
+    #[arg(short = 'E', long, value_name = "N")]
+    pub(crate) conflict_exit_code: Option<u8>,
+
+    /// Write the handle to this file instead, as JSON, readable by its owner only: for `renew` and
+    /// `release`. It must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) handle: Option<PathBuf>,
+
+    /// Print one JSON object instead of the holder's id: name, store, holder, token, ttl_ms, expires_at
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// A path such as etl/nightly
+    #[arg(value_name = "LOCK")]
+    pub(crate) lock: String,
+}
+
+/// What `acquire` took.
+#[derive(Args, Debug)]
+pub(crate) struct Handled {
+    /// The lock, of --holder
+    #[arg(value_name = "LOCK", requires = "holder", required_unless_present = "handle")]
+    pub(crate) lock: Option<String>,
+
+    /// Who holds it: what `acquire` has printed
+    #[arg(long, value_name = "ID", requires = "lock", value_parser = holder)]
+    pub(crate) holder: Option<HolderId>,
+
+    /// The file that `acquire --handle` has written. `renew` keeps it current, `release` removes it.
+    /// Without --store, the lock's own is used
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lock", "holder"])]
+    pub(crate) handle: Option<PathBuf>,
+
+    /// Print one JSON object: of `renew` as of `acquire`, of `release` name, holder and outcome (released,
+    /// lost)
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -514,6 +610,10 @@ fn above_zero(text: &str) -> Result<f64, String> {
 
 fn token(text: &str) -> Result<FencingToken, String> {
     text.parse().map_err(|_| "not a fencing token: a whole number is expected".to_owned())
+}
+
+fn holder(text: &str) -> Result<HolderId, String> {
+    text.parse().map_err(|error: leaselock::ParseHolderIdError| error.to_string())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -40,9 +40,9 @@ Exit codes:
   0                     also: the lock is busy, with --skip-if-busy; CMD has
                         succeeded before, with --once
   120                   the lease was lost, and CMD was stopped (elect campaigns
-                        again instead)
+                        again instead); renew: the lock is not held any more
   121                   CMD finished, but at release the lock was somebody
-                        else's
+                        else's; release: it was not held any more
   1                     break: refused, the lock is not held or by another
                         token, or the answer was no; latch, barrier: the
                         epoch has not begun, was reset, or is gone with its

@@ -20,6 +20,7 @@ mod doctor;
 mod elect;
 mod exit;
 mod gathering;
+mod handle;
 mod history;
 mod hold;
 mod key;
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
         // They fork their watchdog first and start the runtime themselves.
         Command::Run(args) => run::run(&cli.global, &args),
         Command::Elect(args) => elect::elect(&cli.global, args),
+        Command::Acquire(args) => block_on(handle::acquire(&cli.global, &args)),
+        Command::Renew(args) => block_on(handle::renew(&cli.global, &args)),
+        Command::Release(args) => block_on(handle::release(&cli.global, &args)),
         Command::Ls(args) => block_on(ls::ls(&cli.global, &args)),
         Command::Watch(args) => block_on(watch::watch(&cli.global, &args)),
         Command::Show(args) => block_on(show::show(&cli.global, &args)),
@@ -109,7 +113,7 @@ pub(crate) async fn open_all(global: &Global) -> Result<Vec<Store>, Failure> {
     Ok(stores)
 }
 
-async fn open_at(global: &Global, url: &str) -> Result<Store, Failure> {
+pub(crate) async fn open_at(global: &Global, url: &str) -> Result<Store, Failure> {
     let store = Store::builder(url)
         .options(global.store_option.iter().map(|(key, value)| (key.as_str(), value.as_str())))
         .check_preconditions(!global.no_check);

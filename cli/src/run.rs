@@ -26,7 +26,7 @@ use crate::waiting::{self, Patience, Waited};
 use crate::watchdog::Watchdog;
 
 /// How long an interrupted wait may take to withdraw from the store.
-const WITHDRAWAL: Duration = Duration::from_secs(5);
+pub(crate) const WITHDRAWAL: Duration = Duration::from_secs(5);
 /// How long it may take to end a session, or to give back what a slower store of a quorum has, when the
 /// lock has been given back. What is left then ends by itself.
 const LEFTOVERS: Duration = Duration::from_secs(2);
@@ -269,11 +269,7 @@ impl Running<'_> {
     }
 
     fn patience(&self) -> Patience {
-        match (self.args.no_wait || self.args.skip_if_busy, self.args.wait) {
-            (true, _) => Patience::Not,
-            (false, Some(time)) => Patience::AtMost(time),
-            (false, None) => Patience::ForEver,
-        }
+        Patience::of(self.args.no_wait || self.args.skip_if_busy, self.args.wait)
     }
 
     fn busy(&self, report: &mut Report) -> u8 {
@@ -447,7 +443,7 @@ impl Running<'_> {
 
 /// Undoes an acquisition that is under way, and ends whatever of it lingers, unless that takes too long
 /// or a (second) signal comes.
-async fn wind_up(stores: &[Store], signals: &mut Signals, limit: Duration) {
+pub(crate) async fn wind_up(stores: &[Store], signals: &mut Signals, limit: Duration) {
     tokio::select! {
         biased;
         _ = signals.request() => {}
@@ -482,6 +478,6 @@ fn since(begun: Moment) -> Duration {
     Moment::now().boot.saturating_sub(begun.boot)
 }
 
-fn internal(error: std::io::Error) -> Failure {
+pub(crate) fn internal(error: std::io::Error) -> Failure {
     Failure::new(exit::INTERNAL, format!("cannot start: {error}"))
 }

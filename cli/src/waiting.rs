@@ -30,6 +30,16 @@ pub(crate) enum Patience {
     ForEver,
 }
 
+impl Patience {
+    pub(crate) fn of(no_wait: bool, wait: Option<Duration>) -> Self {
+        match (no_wait, wait) {
+            (true, _) => Self::Not,
+            (false, Some(time)) => Self::AtMost(time),
+            (false, None) => Self::ForEver,
+        }
+    }
+}
+
 pub(crate) enum Waited {
     Acquired(Tenure),
     Busy(Box<LockInfo>),

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::error::Result;
 use crate::guard::{Keeping, LockGuard, WeakKeeping};
 use crate::hold::Hold;
-use crate::keeper::{Entry, Kept, Reserved};
+use crate::keeper::{Entry, Reserved};
 use crate::protocol::lock::Own;
 use crate::record::{Kind, Record};
 use crate::session::{OpenSession, Place, Tenant};
@@ -46,29 +46,9 @@ impl Contender {
 
     /// Held under a lease of its own, which a keeper renews.
     fn keep(&self, hold: Hold, own: Own, record: Record, version: Version) -> LockGuard {
-        let hold = Arc::new(hold);
-        let client = self.client();
-        let entry = Entry {
-            store: Arc::clone(&client.store),
-            memory: Arc::clone(&client.memory),
-            wakes: Arc::clone(&client.wakes),
-            key: self.key.clone(),
-            hold: Arc::clone(&hold),
-            request_timeout: self.terms.request_timeout,
-            min_hold: self.terms.min_hold,
-            renew_every: self.terms.renew_every,
-            renews_in: self.renews_in,
-            record,
-            version,
-            own,
-        };
-        let kept = Kept::begin(client, entry, |kept| {
-            // Where the lease is handed on, its first holder will be registered in its place, by the
-            // same id: until then a shutdown must find it too.
-            let weak = WeakKeeping::Keeper(kept.clone());
-            client.register(self.target.kind, Arc::clone(&hold), weak)
-        });
-        LockGuard::new(hold, Keeping::Keeper(kept))
+        let (client, key, hold) = (self.client(), self.key.clone(), Arc::new(hold));
+        let entry = Entry::new(client, key, hold, &self.terms, self.renews_in, record, version);
+        LockGuard::kept(client, self.target.kind, Entry { own, ..entry })
     }
 
     /// Held under the lease of a session.

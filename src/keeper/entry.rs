@@ -10,11 +10,13 @@ use std::time::Duration;
 use object_store::path::Path;
 
 use super::lost;
+use crate::client::Client;
 use crate::clock::{Boot, LOOK, Moment, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Hold, LossReason};
 use crate::holder::Nonce;
 use crate::memory::Memory;
+use crate::options::Terms;
 use crate::protocol::lock::{Gone, HolderDecision, Own, Renewal, downgrade, release, renew};
 use crate::protocol::once::{Finish, finish};
 use crate::record::{Lease, Payload, Record};
@@ -77,6 +79,32 @@ pub(super) enum Last {
 }
 
 impl Entry {
+    /// The entry of an acquisition that has just been written.
+    pub(crate) fn new(
+        client: &Client,
+        key: Path,
+        hold: Arc<Hold>,
+        terms: &Terms,
+        renews_in: Option<Duration>,
+        record: Record,
+        version: Version,
+    ) -> Self {
+        Self {
+            store: Arc::clone(&client.store),
+            memory: Arc::clone(&client.memory),
+            wakes: Arc::clone(&client.wakes),
+            key,
+            request_timeout: terms.request_timeout,
+            min_hold: terms.min_hold,
+            renew_every: terms.renew_every,
+            renews_in,
+            record,
+            version,
+            own: Own { id: hold.id, renewals: 0, unresolved: false },
+            hold,
+        }
+    }
+
     /// Renews because the user asked for it: one that is due by itself has a single attempt, as the
     /// keeper comes back to it and its guard has a say in between.
     pub(super) async fn renew_now(&mut self, payload: Option<&Payload>) -> Result<()> {

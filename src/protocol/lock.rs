@@ -182,6 +182,13 @@ pub struct Own {
 }
 
 impl Own {
+    /// What the record says of an acquisition that was left on it: whoever goes on with one trusts
+    /// that nobody else does, and counts on from there.
+    pub fn on_record(found: &Record, id: HolderId) -> Self {
+        let renewals = found.lease(id).map_or(0, |lease| lease.renewals);
+        Self { id, renewals, unresolved: false }
+    }
+
     /// The same after a write of this entry has landed.
     pub fn having_written(self, lease: Option<&Lease>) -> Self {
         let renewals = lease.map_or(self.renewals, |lease| lease.renewals);

@@ -49,6 +49,25 @@ pub(crate) const ALL: &[Sabotage] = &[
         )],
     ),
     library(
+        "resumed-from-response",
+        "a lease that was left and is gone on with is counted from the answer to its renewal",
+        &[edit(
+            "src/detached.rs",
+            "Hold::new(name, holder, lease.token, decided, &terms, clock)",
+            "Hold::new(name, holder, lease.token, clock.now(), &terms, clock)",
+        )],
+    ),
+    library(
+        "releases-whoever-holds",
+        "a lease that was left is given back by putting out whoever holds by then",
+        &[edit(
+            "src/detached.rs",
+            "match release(found, Own::on_record(found, holder), None, nonce, now) {",
+            "let holder = found.holders.first().map_or(holder, |lease| lease.id);
+            match release(found, Own::on_record(found, holder), None, nonce, now) {",
+        )],
+    ),
+    library(
         "deadline-from-response",
         "a lease is counted from the answer to its write",
         &[
@@ -403,7 +422,7 @@ pub(crate) const ALL: &[Sabotage] = &[
         "an operator puts out who holds under a session without ending that",
         &[edit(
             "src/admin.rs",
-            "                    end_session(store, session).await?;",
+            "                    end_session(client, session).await?;",
             "                    let _ = (&session, end_session);",
         )],
     ),

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) crowd: Option<CrowdPlan>,
     /// For how many members a latch and a barrier wait, if they are there besides.
     pub(crate) gathering: Option<u32>,
+    /// Whether some leave their leases on record and go on with them.
+    pub(crate) leaves: bool,
     /// Whether holders write a table that is fenced.
     pub(crate) table: bool,
     /// The TTL that times are compared with.
@@ -184,6 +186,7 @@ impl Plan {
             together: false,
             crowd: None,
             gathering: None,
+            leaves: stream(seed, &[19]).chance(30),
             table: stream(seed, &[9]).chance(30),
             ttl,
             processes,

@@ -55,6 +55,19 @@ impl World {
         self.referee.watch_lease_of(self.now, guard, &mut self.events);
     }
 
+    /// A lease that was left has a guard again.
+    pub(crate) fn guard_resumed(&mut self, guard: usize, ear: Ear, status: LeaseStatus) {
+        let process = self.referee.holder_of(guard);
+        self.note(Some(process), Kind::Holding, || "goes on with a lease".into());
+        self.referee.guard_resumed(self.now, guard, ear, status, &self.machines);
+    }
+
+    /// A lease that was left is nobody's any more.
+    pub(crate) fn guard_is_off_record(&mut self, guard: usize) {
+        self.referee.guard_is_off_record(self.now, guard);
+        self.guard_ends(guard);
+    }
+
     pub(crate) fn guard_ends(&mut self, guard: usize) {
         self.referee.guard_ends(self.now, guard, &self.machines);
         self.referee.watch_lease_of(self.now, guard, &mut self.events);

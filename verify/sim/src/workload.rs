@@ -3,6 +3,7 @@
 
 mod all;
 mod crowd;
+mod detached;
 mod family;
 mod gathering;
 mod grip;
@@ -267,12 +268,13 @@ impl User {
     /// Holds a lock for some time, looking at the guard now and then.
     async fn hold(
         &mut self,
-        held: Held,
+        mut held: Held,
         which: usize,
         time: Duration,
         manual: bool,
         ttl: Duration,
     ) {
+        let is_own = manual || !self.plan.hands_over(self.process);
         let until = self.clock_now().plus(time);
         loop {
             if !self.look(&held) {
@@ -293,6 +295,13 @@ impl User {
                 () = quiet => {}
             }
             self.do_something(&held, manual, ttl).await;
+            if self.plan.leaves && is_own && self.rng.chance(15) {
+                let lock = self.lock(which).keeper(!manual);
+                match self.leave(held, &lock).await {
+                    Some(resumed) => held = resumed,
+                    None => return,
+                }
+            }
             if self.plan.table && which == 0 && self.rng.chance(40) {
                 self.write_table(&held).await;
             }

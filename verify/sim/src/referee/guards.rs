@@ -137,6 +137,41 @@ impl Referee {
         self.judge_loss(now, number, reason);
     }
 
+    /// A lease that its guard had left on record has one again.
+    pub(crate) fn guard_resumed(
+        &mut self,
+        now: Time,
+        number: usize,
+        ear: Ear,
+        status: LeaseStatus,
+        machines: &[Machine],
+    ) {
+        self.refresh(now, number, machines);
+        let guard = &mut self.guards[number];
+        let (lock, id, process) = (guard.lock, guard.id, guard.process);
+        if trusts(guard, now, machines) {
+            self.violate(now, "a lease that was left is not held by who left it", || {
+                format!("p{process}'s {id}")
+            });
+        }
+        let guard = &mut self.guards[number];
+        (guard.ear, guard.status, guard.denied) = (ear, status, false);
+        self.check_trust(now, lock, machines);
+    }
+
+    /// A lease that its guard had left was given back, or is said to be lost.
+    pub(crate) fn guard_is_off_record(&mut self, now: Time, number: usize) {
+        let guard = &self.guards[number];
+        let (id, process) = (guard.id, guard.process);
+        let record = self.locks[guard.lock].record.as_ref();
+        let there = record.and_then(|record| record.lease(id));
+        if there.is_some_and(|lease| lease.released_at.is_none()) {
+            self.violate(now, "a lease that was left is lost only for a reason", || {
+                format!("p{process}'s {id}")
+            });
+        }
+    }
+
     /// A guard has ended some time after its holder had looked at it for the last time.
     pub(crate) fn guard_ends(&mut self, now: Time, number: usize, machines: &[Machine]) {
         self.refresh(now, number, machines);
