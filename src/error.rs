@@ -77,7 +77,7 @@ pub enum ErrorKind {
 }
 
 /// An error of the library: a [kind](Error::kind) to act on, a sentence to read, and the cause
-/// as [`source`](StdError::source).
+/// as [`source`](StdError::source). `{error:#}` is the sentence with its causes.
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -101,24 +101,29 @@ impl Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = format!("{:?}: {}", self.kind, self.message);
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            // Many an error says what its cause says, and then has it as its cause too.
-            let said = error.to_string();
-            if !text.contains(&said) {
-                text = format!("{text}: {said}");
-            }
-            cause = error.source();
-        }
-        f.write_str(&text)
+        write!(f, "{:?}: {self:#}", self.kind)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&if f.alternate() { with_causes(self) } else { self.message.clone() })
     }
+}
+
+/// What an error says, and its causes.
+pub(crate) fn with_causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Many an error says what its cause says, and then has it as its cause too.
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl StdError for Error {
@@ -141,5 +146,7 @@ mod tests {
             format!("{error:?}"),
             "Unavailable: nobody is there: no answer: connection refused"
         );
+        assert_eq!(format!("{error:#}"), "nobody is there: no answer: connection refused");
+        assert_eq!(error.to_string(), "nobody is there");
     }
 }

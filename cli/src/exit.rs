@@ -1,7 +1,5 @@
 //! What the command exits with: the one table, and the one place where errors become codes.
 
-use std::error::Error as StdError;
-
 use leaselock::{Error, ErrorKind};
 
 use crate::{people, secrets};
@@ -108,7 +106,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (code, hint) = meaning(error.kind());
-        let failure = Self::new(code, secrets::without(&chain(&error)));
+        let failure = Self::new(code, secrets::without(&format!("{error:#}")));
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -167,20 +165,6 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         // The list of kinds may grow: an unknown one is a fault of this command.
         _ => (INTERNAL, None),
     }
-}
-
-/// The message and its causes, without saying twice what a cause repeats.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ pub(crate) async fn release(global: &Global, args: &Handled) -> Result<u8, Failu
     match ended {
         Ok(_) => Ok(0),
         Err(error) => {
-            let message = format!("{name} was not held any more: {}", exit::chain(&error));
+            let message = format!("{name} was not held any more: {error:#}");
             Err(Failure::new(exit::OVERRUN, message))
         }
     }

@@ -440,7 +440,7 @@ impl Running<'_> {
                 Ok(Release::Released) => {}
                 Ok(Release::AlreadyLost(reason)) => return Some(reason.to_string()),
                 Ok(Release::Unconfirmed) => warn(unconfirmed.to_owned()),
-                Err(error) => warn(format!("{unconfirmed} ({})", exit::chain(&error))),
+                Err(error) => warn(format!("{unconfirmed} ({error:#})")),
             },
             // The child is gone; whoever is that impatient need not wait for the store.
             signal = signals.insisted() => warn(format!("{signal}: {unconfirmed}")),

@@ -1,13 +1,11 @@
 //! The library's errors as exceptions of `leaselock.errors`.
 
-use std::error::Error as _;
-
 use leaselock::{Error, ErrorKind, LossReason};
 use pyo3::prelude::*;
 
 /// The exception for an error.
 pub(crate) fn raise(error: &Error) -> PyErr {
-    exception(class(error.kind()), &told(error))
+    exception(class(error.kind()), &format!("{error:#}"))
 }
 
 /// A lease that is lost.
@@ -64,18 +62,4 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::ShutDown => "ShutDown",
         _ => "LeaselockError",
     }
-}
-
-/// The message and its causes, without saying twice what a cause repeats.
-fn told(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = error.source();
-    }
-    text
 }

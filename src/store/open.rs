@@ -15,7 +15,7 @@ use super::probe::{Fitness, LastProbe, TimeSource};
 use super::request::Requests;
 use super::time::StoreClock;
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, with_causes};
 use crate::rng::Randomness;
 
 /// What a store is opened with.
@@ -284,15 +284,7 @@ mod cloud {
     /// Why a store could not be built, without what its options and the provider's variables are set to:
     /// a key that cannot be read is quoted as it is.
     fn without_values(error: &dyn StdError, options: &BTreeMap<String, String>) -> String {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let part = error.to_string();
-            if !text.contains(&part) {
-                text = format!("{text}: {part}");
-            }
-            cause = error.source();
-        }
+        let text = with_causes(error);
         let is_read =
             |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|of| name.starts_with(of));
         let variables = std::env::vars_os().filter_map(|(name, value)| {
