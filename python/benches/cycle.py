@@ -2,7 +2,7 @@
 """A warm cycle of acquire and release from Python and from Rust, in turn, on one store:
 
     cargo build --release --all-features --example overhead
-    python python/bench URL [ROUNDS]
+    python python/benches/cycle.py URL [ROUNDS]
 
 with the wheel of a release build installed. Medians, and their ratio. Also how long the import takes.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 UNITS = {"ns": 1e-6, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 
 
