@@ -37,6 +37,11 @@ impl<T> Native<T> {
         if self.is_ours() { self.value.take() } else { None }
     }
 
+    /// The same, if that is wanted.
+    pub(crate) fn take_if(&mut self, wanted: bool) -> Option<T> {
+        if wanted { self.take() } else { None }
+    }
+
     pub(crate) fn is_ours(&self) -> bool {
         self.forks == FORKS.load(Ordering::Relaxed)
     }

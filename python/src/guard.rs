@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt};
 use leaselock::fencing::Objects;
-use leaselock::{AllGuard, Leadership, LeasePhase, LeaseWatch, LockGuard, Payload, Release};
+use leaselock::{
+    AllGuard, Leadership, LeasePhase, LeaseWatch, LockGuard, Payload, Release, WriteGuard,
+};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::fence::Fence;
@@ -16,6 +19,7 @@ use crate::{convert, errors, messenger, wait};
 #[derive(Debug)]
 pub(crate) enum Held {
     Lock(LockGuard),
+    Write(WriteGuard),
     All(AllGuard),
     Seat(Leadership),
 }
@@ -25,6 +29,7 @@ impl Held {
     fn one(&self) -> Option<&LockGuard> {
         match self {
             Self::Lock(guard) => Some(guard),
+            Self::Write(guard) => Some(guard),
             Self::Seat(leadership) => Some(leadership.guard()),
             Self::All(_) => None,
         }
@@ -33,6 +38,7 @@ impl Held {
     fn watch(&self) -> LeaseWatch {
         match self {
             Self::Lock(guard) => guard.watch(),
+            Self::Write(guard) => guard.watch(),
             Self::Seat(leadership) => leadership.guard().watch(),
             Self::All(guard) => guard.watch(),
         }
@@ -41,6 +47,7 @@ impl Held {
     fn remaining(&self) -> f64 {
         match self {
             Self::Lock(guard) => guard.remaining(),
+            Self::Write(guard) => guard.remaining(),
             Self::Seat(leadership) => leadership.remaining(),
             Self::All(guard) => guard.remaining(),
         }
@@ -63,6 +70,7 @@ impl Held {
     async fn release(self) -> leaselock::Result<Release> {
         match self {
             Self::Lock(guard) => guard.release().await,
+            Self::Write(guard) => guard.release().await,
             Self::Seat(leadership) => leadership.resign().await,
             Self::All(guard) => guard.release().await,
         }
@@ -126,7 +134,7 @@ impl Guard {
             return Ok(held);
         }
         let message = format!("{what} is for one lock, and this guard is of several");
-        Err(pyo3::exceptions::PyTypeError::new_err(message))
+        Err(PyTypeError::new_err(message))
     }
 
     /// The release; `None` where it has been given back before.
@@ -331,8 +339,23 @@ impl Guard {
         fence.map(Fence::new).ok_or_else(|| {
             let names: Vec<_> = self.tokens.keys().map(String::as_str).collect();
             let message = format!("name one of the locks: {}", names.join(", "));
-            pyo3::exceptions::PyValueError::new_err(message)
+            PyValueError::new_err(message)
         })
+    }
+
+    /// A writer becomes a reader, without a gap in which another could write: the guard of the reader. This one
+    /// is over.
+    fn downgrade(&self, py: Python<'_>) -> PyResult<Self> {
+        self.alive_one("downgrade")?;
+        let is_writer = self.held().get().is_some_and(|held| matches!(**held, Held::Write(_)));
+        let held = self.held().take_if(is_writer).and_then(|held| Arc::try_unwrap(held).ok());
+        let Some(Held::Write(guard)) = held else {
+            return Err(PyTypeError::new_err(
+                "only a writer that nobody renews right now can be a reader",
+            ));
+        };
+        let reader = wait::wait(py, guard.downgrade())?.map_err(|error| errors::raise(&error))?;
+        Ok(Self::new(self.name.clone(), self.objects.clone(), Held::Lock(reader)))
     }
 
     /// Leaves the lease on record for another process: see `Lock.resume`. Returns a dict with name, holder,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 use leaselock::{
     Attempt, AttemptAll, Break, Campaign, Election, FencingToken, HolderId, LockAll, LockInfo,
-    Payload, QuorumLock, Result, RwLock, Semaphore, WriteAttempt,
+    Payload, Polling, QuorumLock, Result, RwLock, Semaphore, WriteAttempt,
 };
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -66,10 +66,10 @@ impl Wanted {
                         Limit::AtMost(time) => lock.write_timeout(time).await?,
                         Limit::Forever => WriteAttempt::Acquired(lock.write().await?),
                     };
-                    answer(Ok(match attempt {
-                        WriteAttempt::Acquired(guard) => Attempt::Acquired(guard.into_guard()),
-                        WriteAttempt::Held(info) => Attempt::Held(info),
-                    }))
+                    Ok(match attempt {
+                        WriteAttempt::Acquired(guard) => Ok(Held::Write(guard)),
+                        WriteAttempt::Held(info) => Err(holder(&info)),
+                    })
                 }
                 Self::Permits(semaphore, permits) => answer(match limit {
                     Limit::Once => semaphore.try_acquire_many(permits).await,
@@ -171,6 +171,7 @@ pub(crate) struct Terms {
     pub(crate) no_store_clock: bool,
     pub(crate) no_local_handover: bool,
     pub(crate) max_skew: Option<Seconds>,
+    pub(crate) fast: bool,
 }
 
 /// Sets on a builder what was given of the named terms.
@@ -237,6 +238,7 @@ impl Recipe {
             Some(Seconds(skew)) => lock.trust_wall_clock(skew),
             None => lock,
         };
+        let lock = if terms.fast { lock.polling(Polling::fast()) } else { lock };
         Ok(if terms.fair { lock.fair() } else { lock })
     }
 
@@ -379,6 +381,15 @@ impl Lock {
     /// As `inspect`; an awaitable.
     fn inspect_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         messenger::start(py, self.recipe.wanted(&self.origin, py)?.inspect(), inspected)
+    }
+
+    /// Gives a semaphore another limit. Nobody is put out; all who use it have to name the new one from now on.
+    fn resize(&self, py: Python<'_>, limit: u32) -> PyResult<()> {
+        let Wanted::Permits(semaphore, _) = self.recipe.wanted(&self.origin, py)? else {
+            return Err(PyTypeError::new_err("only a semaphore can be resized"));
+        };
+        let resized = wait::wait(py, async move { semaphore.resize(limit).await })?;
+        resized.map(drop).map_err(|error| errors::raise(&error))
     }
 
     /// Goes on with a lease that another process has left by `Guard.detach`; its holder's id is all that is

@@ -14,6 +14,14 @@ def test_readers_together_and_writers_alone(store):
         assert store.write_lock("x").try_acquire() is None
     with store.write_lock("x", timeout=PATIENCE):
         assert store.read_lock("x").try_acquire() is None
+    writer = store.write_lock("x", timeout=PATIENCE).acquire()
+    with writer.downgrade() as reader:
+        assert reader.token == writer.token and reader.is_held
+        with store.read_lock("x", timeout=PATIENCE) as other:
+            assert other.is_held
+            with pytest.raises(TypeError):
+                other.downgrade()
+            assert other.is_held
     with pytest.raises(leaselock.WrongKind):
         store.lock("x").acquire()
 
@@ -23,6 +31,11 @@ def test_so_many_permits(store):
         assert store.semaphore("x", 3).try_acquire() is None
     with pytest.raises(leaselock.LimitMismatch):
         store.semaphore("x", 4).acquire()
+    store.semaphore("x", 3).resize(4)
+    with store.semaphore("x", 4, permits=4, timeout=PATIENCE):
+        pass
+    with pytest.raises(TypeError):
+        store.lock("y").resize(2)
 
 
 def test_several_locks_at_once(store):
