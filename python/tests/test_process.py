@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -171,14 +170,23 @@ def test_a_second_interpreter_is_refused_clearly():
 def test_logging(tmp_path):
     code = """
         import logging, sys, time, leaselock
-        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+        said = []
+
+        class Listener(logging.Handler):
+            def emit(self, record):
+                said.append(f"{record.name} {record.levelname} {record.getMessage()}")
+
+        logging.basicConfig(level=logging.INFO, handlers=[Listener()])
         leaselock.log_level(logging.INFO)
         store = leaselock.open(sys.argv[1])
-        with store.lock("x") as guard:
-            store.lock("x").break_lease(force=True, reason="a test")
-        time.sleep(0.5)
+        guard = store.lock("x").acquire()
+        store.lock("x").break_lease(force=True, reason="a test")
+        end = time.monotonic() + float(sys.argv[2])
+        while not any("broke" in line for line in said) and time.monotonic() < end:
+            time.sleep(0.01)
+        print("\\n".join(said))
     """
-    output = python(code, f"file://{tmp_path}/locks")
+    output = python(code, f"file://{tmp_path}/locks", str(PATIENCE / 2))
     assert "leaselock INFO acquired" in output.stdout, output
     assert "leaselock WARNING broke a lease" in output.stdout, output
 
