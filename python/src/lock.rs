@@ -458,13 +458,13 @@ impl Lock {
     }
 
     fn __aenter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let who = task(py)?;
-        let work = slf.get().ask(py, slf.get().limit(None))?;
-        messenger::start(py, work, move |py, answer| {
-            let guard = slf.get().acquired(py, answer)?;
-            slf.get().push(who, guard.clone_ref(py));
-            Ok(guard.into_any())
-        })
+        Ok(py.import("leaselock._block")?.call_method1("enter", (slf,))?.unbind())
+    }
+
+    /// The running task has entered its block.
+    fn _entered(&self, guard: Py<Guard>, py: Python<'_>) -> PyResult<()> {
+        self.push(task(py)?, guard);
+        Ok(())
     }
 
     #[pyo3(signature = (exc_type, _exc, _traceback))]

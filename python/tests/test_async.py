@@ -6,7 +6,7 @@ import time
 import pytest
 
 import leaselock
-from conftest import PATIENCE
+from conftest import PATIENCE, eventually
 
 
 def run(main):
@@ -74,6 +74,32 @@ def test_a_cancelled_wait_leaves_nothing_behind(store):
             await waiting
         await held.release_async()
         async with store.lock("x", timeout=PATIENCE):
+            pass
+
+    run(main())
+
+
+def test_a_block_that_is_cancelled_at_the_last_moment_holds_nothing(store):
+    """The lock is acquired, and the task that wanted it cancelled, in one step of the event loop."""
+
+    async def main():
+        lock = store.lock("x", fast=True)
+        held = await store.lock("x").acquire_async()
+
+        async def work():
+            async with lock:
+                raise AssertionError("it was cancelled before")
+
+        working = asyncio.ensure_future(work())
+        await asyncio.sleep(0.05)
+        held.release()
+        # The loop stands still: it will hear of the acquisition and of the cancellation at once.
+        eventually("it is acquired", lambda: store.lock("x").inspect()["state"] == "held")
+        time.sleep(0.2)
+        asyncio.get_running_loop().call_soon(working.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        async with store.lock("x", timeout=PATIENCE / 2):
             pass
 
     run(main())
