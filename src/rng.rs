@@ -11,11 +11,15 @@ pub(crate) trait Randomness: Send + Sync + fmt::Debug + 'static {
 
     /// A duration between zero and `limit`, uniformly.
     fn up_to(&self, limit: Duration) -> Duration {
-        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        // The product of two 64-bit numbers, scaled down: uniform up to a bias of 2^-64.
-        let scaled = (u128::from(self.bits() as u64) * (u128::from(nanos) + 1)) >> 64;
-        Duration::from_nanos(scaled as u64)
+        scaled(self.bits(), limit)
     }
+}
+
+fn scaled(bits: u128, limit: Duration) -> Duration {
+    let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    // The product of two 64-bit numbers, scaled down: uniform up to a bias of 2^-64.
+    let scaled = (u128::from(bits as u64) * (u128::from(nanos) + 1)) >> 64;
+    Duration::from_nanos(scaled as u64)
 }
 
 /// The operating system's randomness, asked anew for every number: a forked process or a cloned
@@ -32,10 +36,30 @@ impl Randomness for SystemRandomness {
         u128::from_ne_bytes(bytes)
     }
 
-    /// Pauses need not differ from those of a clone: they cost no call of the system's.
+    /// Pauses need not differ from those of a cloned machine: they are cheaper to draw.
     fn up_to(&self, limit: Duration) -> Duration {
-        static PAUSES: OnceLock<SeededRandomness> = OnceLock::new();
-        PAUSES.get_or_init(|| SeededRandomness::new(self.bits() as u64)).up_to(limit)
+        static PAUSES: OnceLock<Pauses> = OnceLock::new();
+        let process = std::process::id();
+        let pauses = PAUSES.get_or_init(|| Pauses::new(process, self.bits() as u64));
+        scaled(pauses.bits(process), limit)
+    }
+}
+
+/// The pauses of one process.
+#[derive(Debug)]
+struct Pauses {
+    process: u32,
+    sequence: SeededRandomness,
+}
+
+impl Pauses {
+    fn new(process: u32, seed: u64) -> Self {
+        Self { process, sequence: SeededRandomness::new(seed) }
+    }
+
+    fn bits(&self, process: u32) -> u128 {
+        // The workers that a server has forked would look for a lock in step.
+        if process == self.process { self.sequence.bits() } else { SystemRandomness.bits() }
     }
 }
 
@@ -68,6 +92,13 @@ impl Randomness for SeededRandomness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_that_were_forked_do_not_pause_in_step() {
+        let [one, other] = [1, 1].map(|process| Pauses::new(process, 7));
+        assert_eq!(one.bits(1), other.bits(1), "as copies do");
+        assert_ne!(one.bits(2), other.bits(3));
+    }
 
     #[test]
     fn a_seed_repeats_and_another_differs() {
