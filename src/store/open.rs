@@ -15,7 +15,7 @@ use super::probe::{Fitness, LastProbe, TimeSource};
 use super::request::Requests;
 use super::time::StoreClock;
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result, with_causes};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rng::Randomness;
 
 /// What a store is opened with.
@@ -219,6 +219,7 @@ mod cloud {
     use object_store::RetryConfig;
 
     use super::*;
+    use crate::error::with_causes;
     use crate::store::connector::Connector;
 
     /// Opens a store with one of `object_store`'s builders, which have no common trait.
