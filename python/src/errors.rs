@@ -4,7 +4,7 @@ use leaselock::{Error, ErrorKind, LossReason};
 use pyo3::prelude::*;
 
 /// The exception for an error.
-pub(crate) fn raise(error: &Error) -> PyErr {
+pub(crate) fn raise(error: Error) -> PyErr {
     exception(class(error.kind()), &format!("{error:#}"))
 }
 

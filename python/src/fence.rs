@@ -1,6 +1,6 @@
 //! Objects that are written under a token.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
@@ -9,7 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::forks::Native;
+use crate::forks::{Native, Slot};
 use crate::guard::nothing;
 use crate::{errors, messenger, wait};
 
@@ -54,7 +54,7 @@ impl Fence {
 
     /// Creates an object. Raises `Conflict` when there is one.
     fn put_new(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<()> {
-        wait::wait(py, self.putting(path, data, true)?)?.map_err(|error| errors::raise(&error))
+        wait::call(py, self.putting(path, data, true)?)
     }
 
     /// As `put_new`; an awaitable.
@@ -64,7 +64,7 @@ impl Fence {
 
     /// Writes an object over whatever an earlier holder has written. Raises `Fenced` when a later one has.
     fn put_fenced(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<()> {
-        wait::wait(py, self.putting(path, data, false)?)?.map_err(|error| errors::raise(&error))
+        wait::call(py, self.putting(path, data, false)?)
     }
 
     /// As `put_fenced`; an awaitable.
@@ -75,15 +75,14 @@ impl Fence {
     /// Claims an object for this holder: from here on the store refuses those before. Returns a `Claimed`.
     fn claim(&self, py: Python<'_>, path: String) -> PyResult<Claimed> {
         let fence = self.fence()?;
-        let claimed = wait::wait(py, async move { fence.claim(path).await })?;
-        claimed.map(Claimed::new).map_err(|error| errors::raise(&error))
+        wait::call(py, async move { fence.claim(path).await }).map(Claimed::new)
     }
 
     /// As `claim`; an awaitable.
     fn claim_async(&self, py: Python<'_>, path: String) -> PyResult<Py<PyAny>> {
         let fence = self.fence()?;
         messenger::start(py, async move { fence.claim(path).await }, |py, claimed| {
-            let claimed = claimed.map(Claimed::new).map_err(|error| errors::raise(&error))?;
+            let claimed = claimed.map(Claimed::new).map_err(errors::raise)?;
             Ok(Py::new(py, claimed)?.into_any())
         })
     }
@@ -95,7 +94,7 @@ impl Fence {
 pub(crate) struct Claimed {
     path: String,
     token: u64,
-    claimed: Mutex<Native<fencing::Claimed>>,
+    claimed: Slot<fencing::Claimed>,
 }
 
 impl Claimed {
@@ -103,7 +102,7 @@ impl Claimed {
         Self {
             path: claimed.path().to_string(),
             token: claimed.token().get(),
-            claimed: Mutex::new(Native::new(claimed)),
+            claimed: Slot::new(claimed),
         }
     }
 }
@@ -125,13 +124,13 @@ impl Claimed {
     /// What is in it: bytes, or None before the first write.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = self.claimed.lock();
         Some(PyBytes::new(py, claimed.get()?.bytes()?))
     }
 
     /// Replaces what is in it. Raises `Fenced` when a later holder has claimed it since.
     fn put(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        let taken = self.claimed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = self.claimed.lock().take();
         let Some(mut claimed) = taken else {
             return Err(PyRuntimeError::new_err(
                 "another thread writes it, or it is another process's",
@@ -143,7 +142,7 @@ impl Claimed {
             (claimed, put)
         })?;
         let (claimed, put) = put;
-        *self.claimed.lock().unwrap_or_else(PoisonError::into_inner) = Native::new(claimed);
-        put.map_err(|error| errors::raise(&error))
+        *self.claimed.lock() = Native::new(claimed);
+        put.map_err(errors::raise)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
@@ -37,13 +38,23 @@ impl<T> Native<T> {
         if self.is_ours() { self.value.take() } else { None }
     }
 
-    /// The same, if that is wanted.
-    pub(crate) fn take_if(&mut self, wanted: bool) -> Option<T> {
-        if wanted { self.take() } else { None }
-    }
-
     pub(crate) fn is_ours(&self) -> bool {
         self.forks == FORKS.load(Ordering::Relaxed)
+    }
+}
+
+/// The same, where it can be taken out and put in. Locked only by who has the interpreter's lock, so that
+/// nobody waits for it, and no other thread has it at a fork.
+#[derive(Debug)]
+pub(crate) struct Slot<T>(Mutex<Native<T>>);
+
+impl<T> Slot<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Mutex::new(Native::new(value)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Native<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is held.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 use leaselock::fencing::Objects;
@@ -12,7 +12,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::fence::Fence;
-use crate::forks::Native;
+use crate::forks::{Native, Slot};
 use crate::{convert, errors, messenger, wait};
 
 /// A guard of the library.
@@ -25,44 +25,34 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    /// The guard, of one lock.
-    fn one(&self) -> Option<&LockGuard> {
+    /// The guard of one lock, or else of several.
+    fn one_or_all(&self) -> Result<&LockGuard, &AllGuard> {
         match self {
-            Self::Lock(guard) => Some(guard),
-            Self::Write(guard) => Some(guard),
-            Self::Seat(leadership) => Some(leadership.guard()),
-            Self::All(_) => None,
+            Self::Lock(guard) => Ok(guard),
+            Self::Write(guard) => Ok(guard),
+            Self::Seat(leadership) => Ok(leadership.guard()),
+            Self::All(guard) => Err(guard),
         }
+    }
+
+    fn one(&self) -> Option<&LockGuard> {
+        self.one_or_all().ok()
     }
 
     fn watch(&self) -> LeaseWatch {
-        match self {
-            Self::Lock(guard) => guard.watch(),
-            Self::Write(guard) => guard.watch(),
-            Self::Seat(leadership) => leadership.guard().watch(),
-            Self::All(guard) => guard.watch(),
-        }
+        self.one_or_all().map_or_else(AllGuard::watch, LockGuard::watch)
     }
 
     fn remaining(&self) -> f64 {
-        match self {
-            Self::Lock(guard) => guard.remaining(),
-            Self::Write(guard) => guard.remaining(),
-            Self::Seat(leadership) => leadership.remaining(),
-            Self::All(guard) => guard.remaining(),
-        }
-        .as_secs_f64()
+        self.one_or_all().map_or_else(AllGuard::remaining, LockGuard::remaining).as_secs_f64()
     }
 
     fn tokens(&self) -> BTreeMap<String, u64> {
-        match self {
-            Self::All(guard) => {
+        match self.one_or_all() {
+            Ok(guard) => BTreeMap::from([(guard.name().to_owned(), guard.token().get())]),
+            Err(guard) => {
                 let tokens = guard.tokens().into_iter();
                 tokens.map(|(name, token)| (name.to_owned(), token.get())).collect()
-            }
-            one => {
-                let one = one.one().into_iter();
-                one.map(|guard| (guard.name().to_owned(), guard.token().get())).collect()
             }
         }
     }
@@ -86,7 +76,7 @@ pub(crate) struct Guard {
     id: Option<String>,
     objects: Objects,
     watch: Native<LeaseWatch>,
-    held: Mutex<Native<Arc<Held>>>,
+    held: Slot<Arc<Held>>,
 }
 
 impl Guard {
@@ -97,13 +87,8 @@ impl Guard {
             id: held.one().map(|guard| guard.id().to_string()),
             objects,
             watch: Native::new(held.watch()),
-            held: Mutex::new(Native::new(Arc::new(held))),
+            held: Slot::new(Arc::new(held)),
         }
-    }
-
-    /// Locked only by who has the interpreter's lock, so nobody waits for it, nor has it at a fork.
-    fn held(&self) -> MutexGuard<'_, Native<Arc<Held>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn phase(&self) -> Option<LeasePhase> {
@@ -119,7 +104,8 @@ impl Guard {
             None => Err(errors::forked(&format!("the guard of {}", self.name))),
             Some(LeasePhase::Lost(reason)) => Err(errors::lost(&reason)),
             Some(_) => self
-                .held()
+                .held
+                .lock()
                 .get()
                 .cloned()
                 .ok_or_else(|| errors::over(&format!("{} has been given back", self.name))),
@@ -137,39 +123,35 @@ impl Guard {
         Err(PyTypeError::new_err(message))
     }
 
-    /// The release; `None` where it has been given back before.
-    fn releasing(&self) -> PyResult<Option<BoxFuture<'static, leaselock::Result<Release>>>> {
+    /// The release; nothing is to be done where it has been given back before.
+    fn releasing(&self) -> PyResult<BoxFuture<'static, leaselock::Result<Release>>> {
         if self.phase().is_none() {
             return Err(errors::forked(&format!("the guard of {}", self.name)));
         }
-        let Some(held) = self.held().take() else { return Ok(None) };
-        Ok(Some(
-            async move {
-                match Arc::try_unwrap(held) {
-                    Ok(held) => held.release().await,
-                    // Another thread renews it right now, and gives it back when it has done so.
-                    Err(held) => {
-                        drop(held);
-                        Ok(Release::Unconfirmed)
-                    }
-                }
-            }
-            .boxed(),
-        ))
-    }
-}
-
-impl Guard {
-    /// Gives it back at the end of a block, which may have raised.
-    pub(crate) fn leave_async(&self, py: Python<'_>, raised: bool) -> PyResult<Py<PyAny>> {
-        let releasing = self.releasing()?;
-        let work = async move {
-            match releasing {
-                Some(releasing) => releasing.await,
+        let held = self.held.lock().take();
+        Ok(async move {
+            match held.map(Arc::try_unwrap) {
+                Some(Ok(held)) => held.release().await,
+                // Another thread renews it right now, and gives it back when it has done so.
+                Some(Err(_)) => Ok(Release::Unconfirmed),
                 None => Ok(Release::Released),
             }
-        };
-        messenger::start(py, work, move |py, release| match released(release) {
+        }
+        .boxed())
+    }
+
+    /// Gives it back at the end of a block, which may have raised.
+    pub(crate) fn leave(&self, py: Python<'_>, raised: bool) -> PyResult<bool> {
+        match self.release(py) {
+            // What went wrong in the block matters more.
+            Err(_) if raised => Ok(false),
+            released => released.map(|_| false),
+        }
+    }
+
+    /// As [`leave`](Self::leave); an awaitable.
+    pub(crate) fn leave_async(&self, py: Python<'_>, raised: bool) -> PyResult<Py<PyAny>> {
+        messenger::start(py, self.releasing()?, move |py, release| match released(release) {
             // What went wrong in the block matters more.
             Err(_) if raised => Ok(py.None()),
             released => released.map(|_| py.None()),
@@ -183,7 +165,7 @@ fn released(release: leaselock::Result<Release>) -> PyResult<bool> {
         Ok(Release::Released) => Ok(true),
         Ok(Release::Unconfirmed) => Ok(false),
         Ok(Release::AlreadyLost(reason)) => Err(errors::lost(&reason)),
-        Err(error) => Err(errors::raise(&error)),
+        Err(error) => Err(errors::raise(error)),
     }
 }
 
@@ -230,7 +212,7 @@ impl Guard {
     /// How many seconds the lock is held for certain if nothing renews it; 0 when it is lost.
     #[getter]
     fn remaining(&self) -> f64 {
-        self.held().get().map_or(0.0, |held| held.remaining())
+        self.held.lock().get().map_or(0.0, |held| held.remaining())
     }
 
     /// Raises `Lost` unless the lock is held: for loops.
@@ -250,7 +232,7 @@ impl Guard {
     /// Renews the lease now, with one write: for programs that turned the keeper off.
     fn renew(&self, py: Python<'_>) -> PyResult<()> {
         let held = self.alive_one("renew")?;
-        wait::wait(py, renew(held, None))?.map_err(|error| errors::raise(&error))
+        wait::call(py, renew(held, None))
     }
 
     /// As `renew`; an awaitable.
@@ -263,7 +245,7 @@ impl Guard {
     fn set_payload(&self, py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResult<()> {
         let payload = convert::payload(payload)?;
         let held = self.alive_one("set_payload")?;
-        wait::wait(py, renew(held, Some(payload)))?.map_err(|error| errors::raise(&error))
+        wait::call(py, renew(held, Some(payload)))
     }
 
     /// As `set_payload`; an awaitable.
@@ -276,22 +258,12 @@ impl Guard {
     /// Gives the lock back, with one write. Whether that was confirmed: otherwise the lock becomes free when
     /// the lease ends. Raises `Lost` when it had been lost before; twice is no error.
     pub(crate) fn release(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.releasing()? {
-            Some(releasing) => released(wait::wait(py, releasing)?),
-            None => Ok(true),
-        }
+        released(wait::wait(py, self.releasing()?)?)
     }
 
     /// As `release`; an awaitable.
     fn release_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let releasing = self.releasing()?;
-        let work = async move {
-            match releasing {
-                Some(releasing) => releasing.await,
-                None => Ok(Release::Released),
-            }
-        };
-        messenger::start(py, work, |py, release| {
+        messenger::start(py, self.releasing()?, |py, release| {
             Ok(released(release)?.into_pyobject(py)?.to_owned().into_any().unbind())
         })
     }
@@ -299,10 +271,7 @@ impl Guard {
     /// Calls `callback` with the reason when the lease is lost, in a thread of leaselock's; never when it is
     /// released first. It should be quick: set an event, log, stop the work.
     fn on_lost(&self, callback: Py<PyAny>) -> PyResult<()> {
-        let mut watch = match self.alive() {
-            Ok(held) => held.watch(),
-            Err(error) => return Err(error),
-        };
+        let mut watch = self.alive()?.watch();
         messenger::spawn(async move {
             let mut phase = watch.status().phase;
             let reason = loop {
@@ -346,15 +315,14 @@ impl Guard {
     /// A writer becomes a reader, without a gap in which another could write: the guard of the reader. This one
     /// is over.
     fn downgrade(&self, py: Python<'_>) -> PyResult<Self> {
-        self.alive_one("downgrade")?;
-        let is_writer = self.held().get().is_some_and(|held| matches!(**held, Held::Write(_)));
-        let held = self.held().take_if(is_writer).and_then(|held| Arc::try_unwrap(held).ok());
-        let Some(Held::Write(guard)) = held else {
+        let is_writer = matches!(*self.alive_one("downgrade")?, Held::Write(_));
+        let held = if is_writer { self.held.lock().take() } else { None };
+        let Some(Held::Write(guard)) = held.and_then(Arc::into_inner) else {
             return Err(PyTypeError::new_err(
                 "only a writer that nobody renews right now can be a reader",
             ));
         };
-        let reader = wait::wait(py, guard.downgrade())?.map_err(|error| errors::raise(&error))?;
+        let reader = wait::call(py, guard.downgrade())?;
         Ok(Self::new(self.name.clone(), self.objects.clone(), Held::Lock(reader)))
     }
 
@@ -362,11 +330,11 @@ impl Guard {
     /// token, ttl (seconds) and deadline (seconds since 1970, by this machine's wall clock).
     fn detach(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.alive_one("detach")?;
-        let held = self.held().take().and_then(|held| Arc::try_unwrap(held).ok());
-        let Some(Held::Lock(guard)) = held else {
+        let held = self.held.lock().take();
+        let Some(Held::Lock(guard)) = held.and_then(Arc::into_inner) else {
             return Err(errors::over("only a lock that nobody renews right now can be left"));
         };
-        let left = wait::wait(py, guard.detach())?.map_err(|error| errors::raise(&error))?;
+        let left = wait::call(py, guard.detach())?;
         let dict = pyo3::types::PyDict::new(py);
         dict.set_item("name", &left.name)?;
         dict.set_item("holder", left.holder.to_string())?;
@@ -389,11 +357,7 @@ impl Guard {
         _exc: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        match self.release(py) {
-            // What went wrong in the block matters more.
-            Err(_) if !exc_type.is_none() => Ok(false),
-            released => released.map(|_| false),
-        }
+        self.leave(py, !exc_type.is_none())
     }
 
     fn __repr__(&self) -> String {
@@ -421,5 +385,5 @@ async fn renew(held: Arc<Held>, payload: Option<Payload>) -> leaselock::Result<(
 
 /// `None`, or what was raised.
 pub(crate) fn nothing(py: Python<'_>, result: leaselock::Result<()>) -> PyResult<Py<PyAny>> {
-    result.map(|()| py.None()).map_err(|error| errors::raise(&error))
+    result.map(|()| py.None()).map_err(errors::raise)
 }

@@ -188,6 +188,8 @@ macro_rules! with {
     }};
 }
 
+pub(crate) use with;
+
 impl Recipe {
     fn wanted(&self, origin: &Origin, py: Python<'_>) -> PyResult<Wanted> {
         let (name, terms) = (self.name.as_str(), &self.terms);
@@ -203,7 +205,7 @@ impl Recipe {
             Kind::Write => Wanted::Write(self.rwlock(origin, py)?),
             Kind::Permits { limit, permits } => {
                 let semaphore = match origin {
-                    Origin::Session(session) => session.get().semaphore_of(name, *limit)?,
+                    Origin::Session(session) => session.get().session()?.semaphore(name, *limit),
                     _ => origin.store(py)?.semaphore(name, *limit),
                 };
                 Wanted::Permits(with!(semaphore, terms; ttl max_hold; owner note), *permits)
@@ -221,7 +223,7 @@ impl Recipe {
 
     fn lock(&self, origin: &Origin, py: Python<'_>) -> PyResult<leaselock::Lock> {
         let lock = match origin {
-            Origin::Session(session) => session.get().lock_of(&self.name)?,
+            Origin::Session(session) => session.get().session()?.lock(&self.name),
             _ => origin.store(py)?.lock(&self.name),
         };
         let terms = &self.terms;
@@ -243,11 +245,7 @@ impl Recipe {
     }
 
     fn rwlock(&self, origin: &Origin, py: Python<'_>) -> PyResult<RwLock> {
-        let lock = match origin {
-            Origin::Session(session) => session.get().rwlock_of(&self.name)?,
-            _ => origin.store(py)?.rwlock(&self.name),
-        };
-        Ok(with!(lock, self.terms; ttl max_hold; owner note))
+        Ok(with!(origin.store(py)?.rwlock(&self.name), self.terms; ttl max_hold; owner note))
     }
 }
 
@@ -298,7 +296,7 @@ impl Lock {
 
     /// The guard, or `Timeout`.
     fn acquired(&self, py: Python<'_>, answer: Result<Answer>) -> PyResult<Py<Guard>> {
-        match answer.map_err(|error| errors::raise(&error))? {
+        match answer.map_err(errors::raise)? {
             Ok(held) => self.guard(py, held),
             Err(holder) => Err(errors::timeout(&self.recipe.name, &holder)),
         }
@@ -306,7 +304,7 @@ impl Lock {
 
     /// The guard, or `None`.
     fn tried(&self, py: Python<'_>, answer: Result<Answer>) -> PyResult<Option<Py<Guard>>> {
-        let held = answer.map_err(|error| errors::raise(&error))?.ok();
+        let held = answer.map_err(errors::raise)?.ok();
         held.map(|held| self.guard(py, held)).transpose()
     }
 
@@ -388,8 +386,7 @@ impl Lock {
         let Wanted::Permits(semaphore, _) = self.recipe.wanted(&self.origin, py)? else {
             return Err(PyTypeError::new_err("only a semaphore can be resized"));
         };
-        let resized = wait::wait(py, async move { semaphore.resize(limit).await })?;
-        resized.map(drop).map_err(|error| errors::raise(&error))
+        wait::call(py, async move { semaphore.resize(limit).await }).map(drop)
     }
 
     /// Goes on with a lease that another process has left by `Guard.detach`; its holder's id is all that is
@@ -398,7 +395,7 @@ impl Lock {
         let (py, this) = (slf.py(), slf.get());
         let lock = this.plain(py, "be resumed")?;
         let holder = parse_holder(holder)?;
-        let guard = wait::wait(py, lock.resume(holder))?.map_err(|error| errors::raise(&error))?;
+        let guard = wait::call(py, lock.resume(holder))?;
         this.guard(py, Held::Lock(guard))
     }
 
@@ -406,7 +403,7 @@ impl Lock {
     fn release_detached(&self, py: Python<'_>, holder: &str) -> PyResult<()> {
         let lock = self.plain(py, "be left")?;
         let holder = parse_holder(holder)?;
-        wait::wait(py, lock.release_detached(holder))?.map_err(|error| errors::raise(&error))
+        wait::call(py, lock.release_detached(holder))
     }
 
     /// Ends somebody else's lease, for operators: `expect` is the token of the holder that was looked at.
@@ -430,8 +427,7 @@ impl Lock {
         let order = reason.into_iter().fold(order, Break::reason);
         let order = by.into_iter().fold(order, Break::by);
         let lock = self.origin.store(py)?.lock(&self.recipe.name);
-        let broken = wait::wait(py, lock.break_lease(order))?;
-        broken.map(drop).map_err(|error| errors::raise(&error))
+        wait::call(py, lock.break_lease(order)).map(drop)
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<Py<Guard>> {
@@ -449,12 +445,7 @@ impl Lock {
         _exc: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let guard = self.pop(thread(py)?)?;
-        match guard.get().release(py) {
-            // What went wrong in the block matters more.
-            Err(_) if !exc_type.is_none() => Ok(false),
-            released => released.map(|_| false),
-        }
+        self.pop(thread(py)?)?.get().leave(py, !exc_type.is_none())
     }
 
     fn __aenter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -475,8 +466,7 @@ impl Lock {
         _exc: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        let guard = self.pop(task(py)?)?;
-        guard.get().leave_async(py, !exc_type.is_none())
+        self.pop(task(py)?)?.get().leave_async(py, !exc_type.is_none())
     }
 
     fn __repr__(&self) -> String {
@@ -490,7 +480,7 @@ fn given(timeout: Option<Seconds>, forever: bool) -> Option<Option<Seconds>> {
 }
 
 fn inspected(py: Python<'_>, info: Result<Option<String>>) -> PyResult<Py<PyAny>> {
-    match info.map_err(|error| errors::raise(&error))? {
+    match info.map_err(errors::raise)? {
         Some(json) => convert::value(py, &json),
         None => Err(PyTypeError::new_err("inspect the locks, or the stores, one by one")),
     }

@@ -1,14 +1,12 @@
 //! Work that is run once.
 
-use std::sync::{Mutex, PoisonError};
-
 use leaselock::Start;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::convert::{self, Seconds};
-use crate::forks::Native;
-use crate::lock::{Limit, Terms};
+use crate::forks::Slot;
+use crate::lock::{Terms, with};
 use crate::store::Store;
 use crate::{errors, wait};
 
@@ -26,23 +24,12 @@ pub(crate) struct Once {
 
 impl Once {
     fn once(&self, py: Python<'_>) -> PyResult<leaselock::Once> {
-        let mut once = self.store.get().live(py)?.once(&self.key);
-        if let Some(Seconds(ttl)) = self.terms.ttl {
-            once = once.ttl(ttl);
-        }
-        if let Some(owner) = &self.terms.owner {
-            once = once.owner(owner);
-        }
-        if let Some(note) = &self.terms.note {
-            once = once.note(note);
-        }
-        if let Some(Seconds(limit)) = self.terms.max_hold {
-            once = once.max_hold(limit);
-        }
-        if let Some(Seconds(time)) = self.retention {
-            once = once.retention(time);
-        }
-        Ok(once)
+        let once = self.store.get().live(py)?.once(&self.key);
+        let once = with!(once, self.terms; ttl max_hold; owner note);
+        Ok(match self.retention {
+            Some(Seconds(time)) => once.retention(time),
+            None => once,
+        })
     }
 }
 
@@ -57,17 +44,16 @@ impl Once {
     /// Begins to run the work, or tells that it was done: returns a `Run`, or a dict with result, token and
     /// at. Raises `Timeout` when somebody else runs it for longer.
     fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (once, limit) = (self.once(py)?, Limit::of(self.timeout));
-        let started = wait::wait(py, async move {
-            match limit {
-                Limit::Once => once.try_start().await,
-                Limit::AtMost(time) => once.start_timeout(time).await,
-                Limit::Forever => once.start().await,
+        let (once, timeout) = (self.once(py)?, self.timeout);
+        let started = wait::call(py, async move {
+            match timeout {
+                Some(Seconds(time)) => once.start_timeout(time).await,
+                None => once.start().await,
             }
         })?;
-        match started.map_err(|error| errors::raise(&error))? {
+        match started {
             Start::Run(run) => {
-                let run = Run { key: self.key.clone(), run: Mutex::new(Native::new(run)) };
+                let run = Run { key: self.key.clone(), run: Slot::new(run) };
                 Ok(Py::new(py, run)?.into_any())
             }
             Start::Done(done) => {
@@ -88,8 +74,8 @@ impl Once {
     /// What the record says, with one read: a dict as `leaselock show --once --json` prints it.
     fn inspect(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let once = self.once(py)?;
-        let info = wait::wait(py, async move { once.inspect().await })?;
-        convert::value(py, &info.map_err(|error| errors::raise(&error))?.to_json())
+        let info = wait::call(py, async move { once.inspect().await })?;
+        convert::value(py, &info.to_json())
     }
 
     fn __repr__(&self) -> String {
@@ -102,12 +88,12 @@ impl Once {
 #[derive(Debug)]
 pub(crate) struct Run {
     key: String,
-    run: Mutex<Native<leaselock::Run>>,
+    run: Slot<leaselock::Run>,
 }
 
 impl Run {
     fn take(&self) -> PyResult<leaselock::Run> {
-        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let run = self.run.lock().take();
         run.ok_or_else(|| PyRuntimeError::new_err(format!("the run of {} is over", self.key)))
     }
 }
@@ -117,14 +103,14 @@ impl Run {
     /// Whether the lease is held under which it runs.
     #[getter]
     fn is_held(&self) -> bool {
-        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = self.run.lock();
         run.get().is_some_and(|run| run.guard().is_held())
     }
 
     /// The fencing token of this run.
     #[getter]
     fn token(&self) -> PyResult<u64> {
-        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = self.run.lock();
         let run = run.get().ok_or_else(|| errors::over("the run is over"))?;
         Ok(run.guard().token().get())
     }
@@ -134,14 +120,12 @@ impl Run {
     fn finish(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
         let result = convert::payload(result)?;
         let run = self.take()?;
-        let finished = wait::wait(py, async move { run.finish(&result).await })?;
-        finished.map_err(|error| errors::raise(&error))
+        wait::call(py, async move { run.finish(&result).await })
     }
 
     /// The work has failed: it may be run again at once.
     fn give_back(&self, py: Python<'_>) -> PyResult<()> {
         let run = self.take()?;
-        let given_back = wait::wait(py, async move { run.give_back().await })?;
-        given_back.map(drop).map_err(|error| errors::raise(&error))
+        wait::call(py, async move { run.give_back().await }).map(drop)
     }
 }

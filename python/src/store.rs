@@ -1,7 +1,6 @@
 //! A store of locks, and what else locks come from.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -11,9 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::convert::{self, Seconds};
-use crate::forks::Native;
+use crate::forks::{Native, Slot};
 use crate::gathering::{Barrier, Latch};
-use crate::lock::{Kind, Lock, Recipe, Terms};
+use crate::lock::{Kind, Lock, Recipe, Terms, with};
 use crate::once::Once;
 use crate::{errors, wait};
 
@@ -34,7 +33,7 @@ impl Opening {
         if let Some(prefix) = &self.prefix {
             builder = builder.prefix(prefix);
         }
-        wait::wait(py, builder.open())?.map_err(|error| errors::raise(&error))
+        wait::call(py, builder.open())
     }
 }
 
@@ -50,7 +49,7 @@ pub(crate) fn open(
 ) -> PyResult<Store> {
     let opening = Opening { url, options, prefix, check };
     let store = opening.open(py)?;
-    Ok(Store { opening, store: Mutex::new(Native::new(store)) })
+    Ok(Store { opening, store: Slot::new(store) })
 }
 
 /// Where a lock comes from.
@@ -79,7 +78,7 @@ impl Origin {
             return Err(PyValueError::new_err("a quorum needs stores"));
         };
         let stores: PyResult<Vec<_>> = stores.iter().map(|store| store.get().live(py)).collect();
-        Quorum::new(stores?).map_err(|error| errors::raise(&error))
+        Quorum::new(stores?).map_err(errors::raise)
     }
 }
 
@@ -89,22 +88,23 @@ impl Origin {
 #[derive(Debug)]
 pub(crate) struct Store {
     opening: Opening,
-    /// Locked only by who has the interpreter's lock.
-    store: Mutex<Native<leaselock::Store>>,
+    store: Slot<leaselock::Store>,
 }
 
 impl Store {
+    /// The library's store of this process, if it has been used here.
+    fn present(&self) -> Option<leaselock::Store> {
+        self.store.lock().get().cloned()
+    }
+
     /// The library's store of this process.
     pub(crate) fn live(&self, py: Python<'_>) -> PyResult<leaselock::Store> {
-        {
-            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(store) = store.get() {
-                return Ok(store.clone());
-            }
+        if let Some(store) = self.present() {
+            return Ok(store);
         }
         // Its connections and its keeper stayed with the parent.
         let opened = self.opening.open(py)?;
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut store = self.store.lock();
         if store.get().is_none() {
             *store = Native::new(opened.clone());
         }
@@ -320,18 +320,10 @@ impl Store {
         renew_every: Option<Seconds>,
         owner: Option<String>,
     ) -> PyResult<Session> {
-        let mut builder = slf.get().live(py)?.session();
-        if let Some(Seconds(ttl)) = ttl {
-            builder = builder.ttl(ttl);
-        }
-        if let Some(Seconds(interval)) = renew_every {
-            builder = builder.renew_every(interval);
-        }
-        if let Some(owner) = owner {
-            builder = builder.owner(owner);
-        }
-        let session = wait::wait(py, builder.open())?.map_err(|error| errors::raise(&error))?;
-        Ok(Session { store: slf, session: Mutex::new(Native::new(session)) })
+        let terms = terms!(ttl, renew_every, owner);
+        let builder = with!(slf.get().live(py)?.session(), terms; ttl renew_every; owner);
+        let session = wait::call(py, builder.open())?;
+        Ok(Session { store: slf, session: Slot::new(session) })
     }
 
     /// Opens when `needed` different members have arrived, and stays open.
@@ -348,7 +340,7 @@ impl Store {
     #[pyo3(signature = (prefix = ""))]
     fn list(&self, py: Python<'_>, prefix: &str) -> PyResult<Found> {
         let found = self.live(py)?.list(prefix).boxed();
-        Ok(Found(Mutex::new(Native::new(found))))
+        Ok(Found(Slot::new(found)))
     }
 
     /// Reads an object at a path from the store's root: bytes, or None.
@@ -358,33 +350,27 @@ impl Store {
         path: String,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let objects = self.live(py)?.objects();
-        let object = wait::wait(py, async move { objects.read(path).await })?;
-        let object = object.map_err(|error| errors::raise(&error))?;
+        let object = wait::call(py, async move { objects.read(path).await })?;
         Ok(object.map(|object| PyBytes::new(py, object.bytes())))
     }
 
     /// Whether the store can hold locks, step by step: a dict as `leaselock doctor --json` prints it.
     fn diagnose(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let store = self.live(py)?;
-        let diagnosis = wait::wait(py, async move { store.diagnose().await })?;
-        convert::value(py, &diagnosis.map_err(|error| errors::raise(&error))?.to_json())
+        let diagnosis = wait::call(py, async move { store.diagnose().await })?;
+        convert::value(py, &diagnosis.to_json())
     }
 
     /// Gives back everything that is held by it in this process, and ends what is under way. It can do nothing
     /// after that.
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
-        let store = {
-            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.get().cloned()
-        };
         // What was never used here holds nothing.
-        let Some(store) = store else { return Ok(()) };
+        let Some(store) = self.present() else { return Ok(()) };
         wait::wait(py, async move { store.shutdown().await }).map(drop)
     }
 
     fn __repr__(&self) -> String {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        match store.get() {
+        match self.present() {
             Some(store) => format!("<leaselock.Store {:?}>", store.url()),
             None => "<leaselock.Store>".to_owned(),
         }
@@ -393,7 +379,7 @@ impl Store {
 
 /// Locks, one after the other.
 #[pyclass(frozen, module = "leaselock")]
-pub(crate) struct Found(Mutex<Native<BoxStream<'static, leaselock::Result<LockInfo>>>>);
+pub(crate) struct Found(Slot<BoxStream<'static, leaselock::Result<LockInfo>>>);
 
 #[pymethods]
 impl Found {
@@ -402,11 +388,11 @@ impl Found {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = self.0.lock().take();
         let Some(mut found) = taken else { return Ok(None) };
         let next = wait::wait(py, found.next())?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Native::new(found);
-        let info = next.transpose().map_err(|error| errors::raise(&error))?;
+        *self.0.lock() = Native::new(found);
+        let info = next.transpose().map_err(errors::raise)?;
         info.map(|info| convert::value(py, &info.to_json())).transpose()
     }
 }
@@ -416,29 +402,17 @@ impl Found {
 #[derive(Debug)]
 pub(crate) struct Session {
     store: Py<Store>,
-    session: Mutex<Native<leaselock::Session>>,
+    session: Slot<leaselock::Session>,
 }
 
 impl Session {
-    fn session(&self) -> PyResult<leaselock::Session> {
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn session(&self) -> PyResult<leaselock::Session> {
+        let session = self.session.lock();
         match (session.get(), session.is_ours()) {
             (Some(session), _) => Ok(session.clone()),
             (None, true) => Err(errors::over("the session is closed")),
             (None, false) => Err(errors::forked("the session")),
         }
-    }
-
-    pub(crate) fn lock_of(&self, name: &str) -> PyResult<leaselock::Lock> {
-        Ok(self.session()?.lock(name))
-    }
-
-    pub(crate) fn rwlock_of(&self, name: &str) -> PyResult<leaselock::RwLock> {
-        Ok(self.session()?.rwlock(name))
-    }
-
-    pub(crate) fn semaphore_of(&self, name: &str, limit: u32) -> PyResult<leaselock::Semaphore> {
-        Ok(self.session()?.semaphore(name, limit))
     }
 }
 
@@ -481,10 +455,9 @@ impl Session {
 
     /// Gives back everything that is held under it, and ends it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = self.session.lock().take();
         let Some(session) = session else { return Ok(()) };
-        let closed = wait::wait(py, session.close())?;
-        closed.map(drop).map_err(|error| errors::raise(&error))
+        wait::call(py, session.close()).map(drop)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -69,7 +69,11 @@ def test_a_fork_gets_a_store_of_its_own_and_no_guards(store):
 
 
 def count(url, rounds, name):
-    store = leaselock.open(url)
+    """Adds to a number in a file that nothing but the lock protects."""
+    count_on(leaselock.open(url), rounds, name)
+
+
+def count_on(store, rounds, name):
     for _ in range(rounds):
         with store.lock("counter", timeout=PATIENCE):
             with open(name) as file:
@@ -83,12 +87,7 @@ STORE = None
 
 def count_in(rounds, name):
     """With the store that the parent has opened, as a pre-forking server does."""
-    for _ in range(rounds):
-        with STORE.lock("counter", timeout=PATIENCE):
-            with open(name) as file:
-                value = int(file.read())
-            with open(name, "w") as file:
-                file.write(str(value + 1))
+    count_on(STORE, rounds, name)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
