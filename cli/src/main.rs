@@ -30,6 +30,7 @@ mod ls;
 mod manual;
 mod orphans;
 mod people;
+mod private_file;
 mod process;
 mod report;
 mod run;

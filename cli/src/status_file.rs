@@ -1,9 +1,9 @@
 //! The file that tells the child how its lease stands: a deadline in the environment would go
 //! stale with the first renewal.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use leaselock::{FencingToken, LeasePhase, LeaseStatus};
@@ -11,6 +11,7 @@ use nix::unistd::getpid;
 use serde_json::json;
 
 use crate::clock::Moment;
+use crate::private_file;
 use crate::tenure::Marks;
 
 /// Where the file may be: a directory of its own, so that nobody else can put a file or a link in
@@ -117,12 +118,7 @@ impl StatusFile {
         if let Some(tokens) = self.marks.tokens_as_json() {
             text["tokens"] = tokens;
         }
-        // One that an interrupted run left.
-        let _ = fs::remove_file(&self.draft);
-        let mut file =
-            File::options().write(true).create_new(true).mode(0o600).open(&self.draft)?;
-        writeln!(file, "{text}")?;
-        fs::rename(&self.draft, &self.path)
+        private_file::replace(&self.path, &self.draft, text)
     }
 }
 

@@ -1,15 +1,15 @@
 //! What it takes to go on with a lease, and the file that keeps it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use leaselock::{FencingToken, HolderId};
 use serde_json::{Value, json};
 
 use crate::exit::{self, Failure};
+use crate::private_file;
 
 /// More than any handle needs.
 const LONGEST: u64 = 64 * 1024;
@@ -77,12 +77,7 @@ impl Handle {
     pub(super) fn replace(&self, path: &Path) -> Result<(), Failure> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
-        let draft = PathBuf::from(draft);
-        // One that an interrupted call left.
-        let _ = fs::remove_file(&draft);
-        new(&draft)
-            .and_then(|mut file| writeln!(file, "{}", self.to_json()))
-            .and_then(|()| fs::rename(&draft, path))
+        private_file::replace(path, Path::new(&draft), self.to_json())
             .map_err(|error| cannot("write", path, &error))
     }
 }
@@ -98,7 +93,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// It cannot be written, or there is one already: perhaps of a lease that is still held.
     pub(super) fn create(path: &'a Path) -> Result<Self, Failure> {
-        match new(path) {
+        match private_file::create(path) {
             Ok(file) => Ok(Self { path, file: Some(file) }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let path = path.display();
@@ -112,11 +107,13 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn keep(mut self, handle: &Handle) -> Result<(), Failure> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        writeln!(file, "{}", handle.to_json()).and_then(|()| file.sync_all()).map_err(|error| {
-            remove(self.path);
-            cannot("write", self.path, &error)
-        })
+        if let Some(file) = &mut self.file {
+            writeln!(file, "{}", handle.to_json())
+                .and_then(|()| file.sync_all())
+                .map_err(|error| cannot("write", self.path, &error))?;
+        }
+        self.file = None;
+        Ok(())
     }
 }
 
@@ -131,11 +128,6 @@ impl Drop for Draft<'_> {
 /// What is not there need not be removed.
 pub(super) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
-}
-
-/// Readable by its owner only, and nobody's before: not through a link either.
-fn new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
