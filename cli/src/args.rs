@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -625,6 +626,10 @@ pub(crate) struct Cost {
     #[arg(conflicts_with_all = ["session", "warm", "explain", "json"])]
     pub(crate) table: bool,
 }
+
+/// What the library accepts, which says so only when a lock is taken.
+pub(crate) const TTL: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error} (such as 30s, 5m, 1h30m)"))

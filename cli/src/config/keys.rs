@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -142,7 +141,7 @@ impl Key {
     pub(crate) fn check(&self, text: &str) -> Result<(), String> {
         match self.kind {
             Kind::Duration => args::duration(text).map(drop),
-            Kind::Ttl => match (LEAST_TTL..=MOST_TTL).contains(&args::duration(text)?) {
+            Kind::Ttl => match args::TTL.contains(&args::duration(text)?) {
                 true => Ok(()),
                 false => Err("1s to 24h is expected".to_owned()),
             },
@@ -156,10 +155,6 @@ impl Key {
         }
     }
 }
-
-/// As the library has them, which says so only when a lock is taken.
-const LEAST_TTL: Duration = Duration::from_secs(1);
-const MOST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Stores read the names of their options like this too: one that is set twice is the same one.
 pub(crate) fn option_name(name: &str) -> String {

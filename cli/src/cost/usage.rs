@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::args::Cost;
+use crate::args::{Cost, TTL};
 use crate::exit::{self, Failure};
 
 /// What price lists count a month as: 365 days / 12.
@@ -11,9 +11,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far a number of cycles may be off that somebody has worked out by hand.
 const ROUNDING: f64 = 0.001;
-
-/// What the library accepts.
-const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 
 /// A pattern of usage.
 #[derive(Clone, Debug)]
