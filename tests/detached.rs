@@ -14,6 +14,7 @@ use leaselock_test_support::clock::{ManualClock, breathe, eventually};
 use leaselock_test_support::counting::{CountingStore, Counts, FailKind};
 use leaselock_test_support::on_every_store;
 use leaselock_test_support::place::Place;
+use leaselock_test_support::record::record_in;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
@@ -100,10 +101,7 @@ impl World {
     }
 
     fn record(&self) -> Record {
-        let object =
-            self.raw.get(&"x.lock".into()).now_or_never().expect("at once").expect("is there");
-        let bytes = object.bytes().now_or_never().expect("at once").expect("is readable");
-        Record::decode(&bytes).expect("is a record")
+        record_in(&self.raw, "x.lock").expect("is there")
     }
 
     fn renewals(&self, holder: HolderId) -> Option<u64> {

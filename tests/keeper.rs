@@ -12,6 +12,7 @@ use leaselock::{
 };
 use leaselock_test_support::clock::{ManualClock, breathe, eventually};
 use leaselock_test_support::counting::{CountingStore, FailKind};
+use leaselock_test_support::record::record_in;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
@@ -67,20 +68,13 @@ impl World {
     }
 
     fn record(&self) -> Record {
-        record_in(&self.raw)
+        record_in(&self.raw, "x.lock").expect("is there")
     }
-}
-
-/// A store in memory answers at once.
-fn record_in(raw: &InMemory) -> Record {
-    let object = raw.get(&"x.lock".into()).now_or_never().expect("at once").expect("is there");
-    let bytes = object.bytes().now_or_never().expect("at once").expect("is readable");
-    Record::decode(&bytes).expect("is a record")
 }
 
 /// Renews the holder's entry as somebody with the same identity would.
 fn renew_as_a_clone(raw: &InMemory) {
-    let mut record = record_in(raw);
+    let mut record = record_in(raw, "x.lock").expect("is there");
     record.holders[0].renewals += 1;
     // Whatever its clock says, it is not the very microsecond of ours.
     record.holders[0].renewed_at = record.holders[0].renewed_at.plus(Duration::from_micros(1));
@@ -92,7 +86,7 @@ fn renew_as_a_clone(raw: &InMemory) {
 
 /// Writes the record again as somebody would who changes nothing that matters to its holder.
 fn rewrite(raw: &InMemory, nonce: u128) {
-    let mut record = record_in(raw);
+    let mut record = record_in(raw, "x.lock").expect("is there");
     record.nonce = leaselock::Nonce::from_random(nonce);
     let body = record.encode().expect("is small").into();
     raw.put(&"x.lock".into(), body).now_or_never().expect("at once").expect("is written");

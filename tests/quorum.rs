@@ -20,6 +20,7 @@ use leaselock_test_support::counting::{CountingStore, FailKind};
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::hold::Overlap;
 use leaselock_test_support::place::Place;
+use leaselock_test_support::record::record_in;
 use leaselock_test_support::remote::{Line, RemoteStore};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
@@ -44,11 +45,8 @@ impl Member {
         Self { raw, line, objects }
     }
 
-    /// A store in memory answers at once.
     fn record(&self) -> Option<Record> {
-        let object = self.raw.get(&"x.lock".into()).now_or_never().expect("at once").ok()?;
-        let bytes = object.bytes().now_or_never().expect("at once").expect("is readable");
-        Some(Record::decode(&bytes).expect("is a record"))
+        record_in(&self.raw, "x.lock")
     }
 
     /// The token of its holder.

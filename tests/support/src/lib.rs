@@ -7,4 +7,5 @@ pub mod emulators;
 pub mod hold;
 pub mod place;
 pub mod proxy;
+pub mod record;
 pub mod remote;
