@@ -37,8 +37,13 @@ def append(url, writer, batches):
 def read(url):
     store = leaselock.open(url)
     files = json.loads(store.read_object(MANIFEST))
-    tables = [pyarrow.parquet.read_table(io.BytesIO(store.read_object(name))) for name in files]
-    return pyarrow.concat_tables(tables)
+    return pyarrow.concat_tables([table(store.read_object(name)) for name in files])
+
+
+def table(data):
+    # Without Arrow's threads: after read_table() of a file of Python's they may abort a process that ends
+    # (apache/arrow#34314).
+    return pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
 if __name__ == "__main__":
