@@ -142,8 +142,8 @@ pub struct LeaseStatus {
     pub wall_deadline: SystemTime,
 }
 
-/// Follows a lease: see [`LockGuard::watch`](crate::LockGuard::watch).
-#[derive(Debug)]
+/// Follows a lease: see [`LockGuard::watch`](crate::LockGuard::watch). A clone has seen what this one has.
+#[derive(Clone, Debug)]
 pub struct LeaseWatch {
     hold: Arc<Hold>,
     seen: Seen,

@@ -146,6 +146,23 @@ fn what_is_async_can_block() {
     assert_eq!(missing, [""; 0]);
 }
 
+#[test]
+fn every_kind_of_error_has_its_exception_in_python() {
+    let read = |path: &str| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(root.join(path)).expect("is a file of the repository")
+    };
+    let (errors, raised) = (read("src/error.rs"), read("python/src/errors.rs"));
+    let (_, kinds) = errors.split_once("pub enum ErrorKind {").expect("is defined there");
+    let (kinds, _) = kinds.split_once("\n}").expect("ends");
+    let kinds = kinds.lines().filter_map(|line| line.strip_prefix("    ")).map(word);
+    let kinds: Vec<_> = kinds.filter(|word| word.starts_with(char::is_uppercase)).collect();
+    assert!(kinds.len() > 15, "only {kinds:?} were found");
+    let missing = kinds.iter().filter(|kind| !raised.contains(&format!("\"{kind}\"")));
+    // What should never happen is no kind of its own.
+    assert_eq!(missing.collect::<Vec<_>>(), [&"Internal"]);
+}
+
 /// The public async calls of a file, as `Type::name`.
 fn async_calls(code: &str) -> Vec<String> {
     let mut of = String::new();

@@ -36,8 +36,8 @@ def append(url, writer, batches):
 
 def read(url):
     store = leaselock.open(url)
-    files = json.loads(store.read_object(MANIFEST))
-    return pyarrow.concat_tables([table(store.read_object(name)) for name in files])
+    files = json.loads(store.objects().read(MANIFEST))
+    return pyarrow.concat_tables([table(store.objects().read(name)) for name in files])
 
 
 def table(data):

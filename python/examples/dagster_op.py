@@ -28,7 +28,7 @@ def events(locks: Locks) -> bytes:
         # The store refuses this write if another run has claimed the table since.
         table = guard.fence().claim("tables/events/manifest.json")
         table.put((table.data or b"") + b"one more batch\n")
-    return locks.store.read_object("tables/events/manifest.json")
+    return locks.store.objects().read("tables/events/manifest.json")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ guard says so *before* anybody else may take over: ``guard.is_held`` turns false
 what was given to ``guard.on_lost`` is called. What a guard cannot do is to stop a process that was paused between
 asking it and acting: pass ``guard.token`` along, or write by ``guard.fence()``.
 
-Times are seconds, or ``datetime.timedelta``. Every call that waits has a twin ``…_async`` that returns an awaitable
-for asyncio; ``async with store.lock(…)`` works as ``with`` does.
+Times are seconds, or ``datetime.timedelta``. Every method that waits has a twin ``…_async`` that returns an awaitable
+for asyncio; ``async with store.lock(…)`` works as ``with`` does, and ``async for`` as ``for``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,25 @@ if TYPE_CHECKING:  # typing would take most of the time that the import takes.
     from typing import Any, Mapping, Optional, Sequence
 
 from . import _leaselock
-from ._leaselock import Barrier, Claimed, Fence, Guard, Latch, Lock, Run, Session, Store, __version__
+from ._leaselock import (
+    Barrier,
+    Claimed,
+    Election,
+    Fence,
+    Guard,
+    Latch,
+    Lock,
+    Objects,
+    Polling,
+    Run,
+    Session,
+    Store,
+    WakeHints,
+    __version__,
+)
 from ._once import Once
 from .errors import (
+    AlreadyExists,
     Conflict,
     EpochMismatch,
     Fenced,
@@ -55,9 +71,11 @@ from .errors import (
 )
 
 __all__ = [
+    "AlreadyExists",
     "Barrier",
     "Claimed",
     "Conflict",
+    "Election",
     "EpochMismatch",
     "Fence",
     "Fenced",
@@ -73,9 +91,11 @@ __all__ = [
     "Lost",
     "MissingCredentials",
     "NotHeld",
+    "Objects",
     "Once",
     "OutsideRoot",
     "PermissionDenied",
+    "Polling",
     "Quorum",
     "Run",
     "Session",
@@ -88,6 +108,7 @@ __all__ = [
     "Unconfirmed",
     "UnfitStore",
     "UnreadableRecord",
+    "WakeHints",
     "WrongKind",
     "__version__",
     "log_level",
@@ -103,6 +124,7 @@ def open(  # noqa: A001 (leaselock.open)
     prefix: Optional[str] = None,
     check: bool = True,
     options: Optional[Mapping[str, object]] = None,
+    wake_hints: Optional[WakeHints] = None,
     **more: object,
 ) -> Store:
     """Open the store at ``url``; nothing is sent before a lock is used.
@@ -114,13 +136,14 @@ def open(  # noqa: A001 (leaselock.open)
     (``s3://bucket?aws_region=…``).
 
     ``check=False`` leaves out the check that the store honours conditional writes, once in each process: a store that
-    does not gives a lock to two holders at once.
+    does not gives a lock to two holders at once. ``wake_hints``: whoever gives a lock back tells who waits for it in a
+    queue, so that nobody has to look.
 
     Raises ``InvalidUrl``, ``InvalidOptions``, ``MissingCredentials``; for a directory, ``StoreAbsent`` and
     ``PermissionDenied``.
     """
     given = {**(options or {}), **more}
-    store = _leaselock.open(url, {key: _text(value) for key, value in given.items()}, prefix, check)
+    store = _leaselock.open(url, {key: _text(value) for key, value in given.items()}, prefix, check, wake_hints)
     _stores.add(store)
     return store
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from . import _leaselock
+from .errors import LeaselockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, TypeVar
+    from typing import Any, Awaitable, Callable, TypeVar
 
     T = TypeVar("T")
 
@@ -17,6 +18,9 @@ class Once:
     def __init__(self, store: _leaselock.Store, key: str, terms: dict[str, Any]) -> None:
         self._store, self._key, self._terms = store, key, terms
 
+    def _native(self) -> _leaselock._NativeOnce:
+        return self._store.start_once(self._key, **self._terms)
+
     def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run ``work``, or return what it has returned before, here or elsewhere, as JSON keeps it.
 
@@ -24,34 +28,81 @@ class Once:
         result was recorded, ``Unconfirmed`` when that is not known, ``Timeout`` when somebody else runs it for longer
         than ``timeout``.
         """
-        started = self._store.start_once(self._key, **self._terms).start()
+        started = self._native().start()
         if isinstance(started, dict):
             recorded: T = started["result"]
             return recorded
         try:
             result = work(*arguments, **named)
         except BaseException:
-            started.give_back()
+            try:
+                started.give_back()
+            except LeaselockError:
+                pass  # What the work raised matters more; the lease ends by itself.
             raise
         started.finish(result)
         return result
 
+    async def run_async(self, work: Callable[..., Awaitable[T]], *arguments: Any, **named: Any) -> T:
+        """The same for work that is awaited. It is cancelled when the lease is lost, and ``Lost`` raised."""
+        from ._asyncio import run
+
+        started = await self._native().start_async()
+        if isinstance(started, dict):
+            recorded: T = started["result"]
+            return recorded
+        try:
+            result = await run(started, work(*arguments, **named))
+        except BaseException:
+            try:
+                await started.give_back_async()
+            except LeaselockError:
+                pass
+            raise
+        await started.finish_async(result)
+        return result
+
     def inspect(self) -> dict[str, Any]:
         """What the record says, as ``leaselock show --once --json`` prints it."""
-        return self._store.start_once(self._key, **self._terms).inspect()
+        return self._native().inspect()
+
+    async def inspect_async(self) -> dict[str, Any]:
+        """As ``inspect``."""
+        return await self._native().inspect_async()
+
+    def forget(self, **order: Any) -> _leaselock.Broken:
+        """End a run that is under way, or forget a result: the next to ask runs the work.
+
+        For operators; ``expect``, ``force``, ``reason`` and ``by`` as of ``Lock.break_lease``.
+        """
+        return self._native().forget(**order)
+
+    async def forget_async(self, **order: Any) -> _leaselock.Broken:
+        """As ``forget``."""
+        return await self._native().forget_async(**order)
 
     def __call__(self, work: Callable[..., T]) -> Callable[..., T]:
-        """Decorate a function: ``{name}`` in the key is its argument of that name."""
+        """Decorate a function, or a coroutine function: ``{name}`` in the key is its argument of that name."""
         import functools
         import inspect
 
         signature = inspect.signature(work)
 
-        @functools.wraps(work)
-        def once(*arguments: Any, **named: Any) -> T:
+        def keyed(arguments: Any, named: Any) -> Once:
             bound = signature.bind(*arguments, **named)
             bound.apply_defaults()
-            key = self._key.format_map(bound.arguments)
-            return Once(self._store, key, self._terms).run(work, *arguments, **named)
+            return Once(self._store, self._key.format_map(bound.arguments), self._terms)
+
+        if inspect.iscoroutinefunction(work):
+
+            @functools.wraps(work)
+            async def once_async(*arguments: Any, **named: Any) -> Any:
+                return await keyed(arguments, named).run_async(work, *arguments, **named)
+
+            return once_async  # type: ignore[return-value]  # A coroutine function, as it was.
+
+        @functools.wraps(work)
+        def once(*arguments: Any, **named: Any) -> T:
+            return keyed(arguments, named).run(work, *arguments, **named)
 
         return once

@@ -85,6 +85,10 @@ class Conflict(LeaselockError):
     """Somebody else has written it in between."""
 
 
+class AlreadyExists(LeaselockError, FileExistsError):
+    """There is an object of this name already."""
+
+
 class OutsideRoot(LeaselockError):
     """A link leads out of the store's directory."""
 

@@ -28,6 +28,11 @@ pub(crate) fn over(what: &str) -> PyErr {
     exception("Lost", what)
 }
 
+/// Options that make no sense.
+pub(crate) fn invalid_options(what: &str) -> PyErr {
+    exception("InvalidOptions", what)
+}
+
 fn exception(class: &str, message: &str) -> PyErr {
     Python::attach(|py| {
         let made = py
@@ -51,6 +56,7 @@ fn class(kind: ErrorKind) -> &'static str {
         ErrorKind::Lost => "Lost",
         ErrorKind::Fenced { .. } => "Fenced",
         ErrorKind::Conflict => "Conflict",
+        ErrorKind::AlreadyExists => "AlreadyExists",
         ErrorKind::Unavailable => "Unavailable",
         ErrorKind::Unconfirmed => "Unconfirmed",
         ErrorKind::MissingCredentials => "MissingCredentials",

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt};
 use leaselock::fencing;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tokio::sync::Mutex;
 
-use crate::forks::{Native, Slot};
-use crate::guard::nothing;
-use crate::{errors, messenger, wait};
+use crate::call::Call;
+use crate::errors;
+use crate::forks::Native;
 
 /// Writes objects with a guard's token, so that the store refuses what an earlier holder may still send.
 #[pyclass(frozen, module = "leaselock")]
@@ -27,20 +28,20 @@ impl Fence {
         self.0.get().cloned().ok_or_else(|| errors::forked("the fence"))
     }
 
-    fn putting(
-        &self,
-        path: String,
-        data: &[u8],
-        new: bool,
-    ) -> PyResult<BoxFuture<'static, leaselock::Result<()>>> {
+    fn putting_new(&self, path: String, data: &[u8]) -> PyResult<Call> {
         let (fence, bytes) = (self.fence()?, Bytes::copy_from_slice(data));
-        Ok(async move {
-            match new {
-                true => fence.put_new(path, bytes).await,
-                false => fence.put_fenced(path, bytes).await,
-            }
-        }
-        .boxed())
+        Ok(Call::done(async move { fence.put_new(path, bytes).await }))
+    }
+
+    fn putting_fenced(&self, path: String, data: &[u8]) -> PyResult<Call> {
+        let (fence, bytes) = (self.fence()?, Bytes::copy_from_slice(data));
+        Ok(Call::done(async move { fence.put_fenced(path, bytes).await }))
+    }
+
+    fn claiming(&self, path: String) -> PyResult<Call> {
+        let fence = self.fence()?;
+        let work = async move { fence.claim(path).await };
+        Ok(Call::of(work, |py, claimed| Claimed::new(claimed).into_py_any(py)))
     }
 }
 
@@ -52,39 +53,34 @@ impl Fence {
         Ok(self.fence()?.token().get())
     }
 
-    /// Creates an object. Raises `Conflict` when there is one.
-    fn put_new(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<()> {
-        wait::call(py, self.putting(path, data, true)?)
+    /// Creates an object. Raises `AlreadyExists` when there is one.
+    fn put_new(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
+        self.putting_new(path, data)?.wait(py)
     }
 
     /// As `put_new`; an awaitable.
     fn put_new_async(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
-        messenger::start(py, self.putting(path, data, true)?, nothing)
+        self.putting_new(path, data)?.start(py)
     }
 
     /// Writes an object over whatever an earlier holder has written. Raises `Fenced` when a later one has.
-    fn put_fenced(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<()> {
-        wait::call(py, self.putting(path, data, false)?)
+    fn put_fenced(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
+        self.putting_fenced(path, data)?.wait(py)
     }
 
     /// As `put_fenced`; an awaitable.
     fn put_fenced_async(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
-        messenger::start(py, self.putting(path, data, false)?, nothing)
+        self.putting_fenced(path, data)?.start(py)
     }
 
     /// Claims an object for this holder: from here on the store refuses those before. Returns a `Claimed`.
-    fn claim(&self, py: Python<'_>, path: String) -> PyResult<Claimed> {
-        let fence = self.fence()?;
-        wait::call(py, async move { fence.claim(path).await }).map(Claimed::new)
+    fn claim(&self, py: Python<'_>, path: String) -> PyResult<Py<PyAny>> {
+        self.claiming(path)?.wait(py)
     }
 
     /// As `claim`; an awaitable.
     fn claim_async(&self, py: Python<'_>, path: String) -> PyResult<Py<PyAny>> {
-        let fence = self.fence()?;
-        messenger::start(py, async move { fence.claim(path).await }, |py, claimed| {
-            let claimed = claimed.map(Claimed::new).map_err(errors::raise)?;
-            Ok(Py::new(py, claimed)?.into_any())
-        })
+        self.claiming(path)?.start(py)
     }
 }
 
@@ -94,7 +90,8 @@ impl Fence {
 pub(crate) struct Claimed {
     path: String,
     token: u64,
-    claimed: Slot<fencing::Claimed>,
+    /// Locked while it is written.
+    claimed: Native<Arc<Mutex<fencing::Claimed>>>,
 }
 
 impl Claimed {
@@ -102,8 +99,17 @@ impl Claimed {
         Self {
             path: claimed.path().to_string(),
             token: claimed.token().get(),
-            claimed: Slot::new(claimed),
+            claimed: Native::new(Arc::new(Mutex::new(claimed))),
         }
+    }
+
+    fn claimed(&self) -> PyResult<&Arc<Mutex<fencing::Claimed>>> {
+        self.claimed.get().ok_or_else(|| errors::forked("what was claimed"))
+    }
+
+    fn putting(&self, data: &[u8]) -> PyResult<Call> {
+        let (claimed, bytes) = (Arc::clone(self.claimed()?), Bytes::copy_from_slice(data));
+        Ok(Call::done(async move { claimed.lock().await.put(bytes).await }))
     }
 }
 
@@ -121,28 +127,22 @@ impl Claimed {
         self.token
     }
 
-    /// What is in it: bytes, or None before the first write.
+    /// What is in it: bytes, or None before the first write. Raises `RuntimeError` while it is being written.
     #[getter]
-    fn data<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let claimed = self.claimed.lock();
-        Some(PyBytes::new(py, claimed.get()?.bytes()?))
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let claimed = self.claimed()?.try_lock().map_err(|_| {
+            PyRuntimeError::new_err(format!("{} is being written right now", self.path))
+        })?;
+        Ok(claimed.bytes().map(|bytes| PyBytes::new(py, bytes)))
     }
 
     /// Replaces what is in it. Raises `Fenced` when a later holder has claimed it since.
-    fn put(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        let taken = self.claimed.lock().take();
-        let Some(mut claimed) = taken else {
-            return Err(PyRuntimeError::new_err(
-                "another thread writes it, or it is another process's",
-            ));
-        };
-        let bytes = Bytes::copy_from_slice(data);
-        let put = wait::wait(py, async {
-            let put = claimed.put(bytes).await;
-            (claimed, put)
-        })?;
-        let (claimed, put) = put;
-        *self.claimed.lock() = Native::new(claimed);
-        put.map_err(errors::raise)
+    fn put(&self, py: Python<'_>, data: &[u8]) -> PyResult<Py<PyAny>> {
+        self.putting(data)?.wait(py)
+    }
+
+    /// As `put`; an awaitable.
+    fn put_async(&self, py: Python<'_>, data: &[u8]) -> PyResult<Py<PyAny>> {
+        self.putting(data)?.start(py)
     }
 }

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use futures::future::{BoxFuture, FutureExt};
 use leaselock::fencing::Objects;
-use leaselock::{
-    AllGuard, Leadership, LeasePhase, LeaseWatch, LockGuard, Payload, Release, WriteGuard,
-};
+use leaselock::{AllGuard, Leadership, LeasePhase, LeaseWatch, LockGuard, Release, WriteGuard};
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use crate::call::Call;
 use crate::fence::Fence;
 use crate::forks::{Native, Slot};
-use crate::{convert, errors, messenger, wait};
+use crate::{convert, errors, messenger};
 
 /// A guard of the library.
 #[derive(Debug)]
@@ -91,6 +92,10 @@ impl Guard {
         }
     }
 
+    fn forked(&self) -> PyErr {
+        errors::forked(&format!("the guard of {}", self.name))
+    }
+
     fn phase(&self) -> Option<LeasePhase> {
         self.watch.get().map(|watch| watch.status().phase)
     }
@@ -101,7 +106,7 @@ impl Guard {
     /// It is lost, given back, or another process's.
     fn alive(&self) -> PyResult<Arc<Held>> {
         match self.phase() {
-            None => Err(errors::forked(&format!("the guard of {}", self.name))),
+            None => Err(self.forked()),
             Some(LeasePhase::Lost(reason)) => Err(errors::lost(&reason)),
             Some(_) => self
                 .held
@@ -123,10 +128,10 @@ impl Guard {
         Err(PyTypeError::new_err(message))
     }
 
-    /// The release; nothing is to be done where it has been given back before.
-    fn releasing(&self) -> PyResult<BoxFuture<'static, leaselock::Result<Release>>> {
+    /// Gives it back; nothing is to be done where that has been done before.
+    fn give_back(&self) -> PyResult<impl Future<Output = leaselock::Result<Release>> + use<>> {
         if self.phase().is_none() {
-            return Err(errors::forked(&format!("the guard of {}", self.name)));
+            return Err(self.forked());
         }
         let held = self.held.lock().take();
         Ok(async move {
@@ -136,26 +141,73 @@ impl Guard {
                 Some(Err(_)) => Ok(Release::Unconfirmed),
                 None => Ok(Release::Released),
             }
-        }
-        .boxed())
+        })
+    }
+
+    fn releasing(&self) -> PyResult<Call> {
+        Ok(Call::new(self.give_back()?, |py, release| released(release)?.into_py_any(py)))
     }
 
     /// Gives it back at the end of a block, which may have raised.
-    pub(crate) fn leave(&self, py: Python<'_>, raised: bool) -> PyResult<bool> {
-        match self.release(py) {
-            // What went wrong in the block matters more.
-            Err(_) if raised => Ok(false),
-            released => released.map(|_| false),
-        }
-    }
-
-    /// As [`leave`](Self::leave); an awaitable.
-    pub(crate) fn leave_async(&self, py: Python<'_>, raised: bool) -> PyResult<Py<PyAny>> {
-        messenger::start(py, self.releasing()?, move |py, release| match released(release) {
+    pub(crate) fn leaving(&self, raised: bool) -> PyResult<Call> {
+        Ok(Call::new(self.give_back()?, move |py, release| match released(release) {
             // What went wrong in the block matters more.
             Err(_) if raised => Ok(py.None()),
             released => released.map(|_| py.None()),
-        })
+        }))
+    }
+
+    fn renewing(&self) -> PyResult<Call> {
+        let held = self.alive_one("renew")?;
+        Ok(Call::done(async move {
+            match held.one() {
+                Some(guard) => guard.renew().await,
+                None => Ok(()),
+            }
+        }))
+    }
+
+    fn setting_payload(&self, payload: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let payload = convert::payload(payload)?;
+        let held = self.alive_one("set_payload")?;
+        Ok(Call::done(async move {
+            match held.one() {
+                Some(guard) => guard.set_payload(payload).await,
+                None => Ok(()),
+            }
+        }))
+    }
+
+    fn downgrading(&self) -> PyResult<Call> {
+        let is_writer = matches!(*self.alive_one("downgrade")?, Held::Write(_));
+        let held = if is_writer { self.held.lock().take() } else { None };
+        let Some(Held::Write(guard)) = held.and_then(Arc::into_inner) else {
+            return Err(PyTypeError::new_err(
+                "only a writer that nobody renews right now can be a reader",
+            ));
+        };
+        let (name, objects) = (self.name.clone(), self.objects.clone());
+        Ok(Call::of(guard.downgrade(), |py, reader| {
+            Self::new(name, objects, Held::Lock(reader)).into_py_any(py)
+        }))
+    }
+
+    fn detaching(&self) -> PyResult<Call> {
+        self.alive_one("detach")?;
+        let held = self.held.lock().take();
+        let Some(Held::Lock(guard)) = held.and_then(Arc::into_inner) else {
+            return Err(errors::over("only a lock that nobody renews right now can be left"));
+        };
+        Ok(Call::of(guard.detach(), |py, left| {
+            let dict = PyDict::new(py);
+            dict.set_item("name", &left.name)?;
+            dict.set_item("holder", left.holder.to_string())?;
+            dict.set_item("token", left.token.get())?;
+            dict.set_item("ttl", left.ttl.as_secs_f64())?;
+            let deadline = left.deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+            dict.set_item("deadline", deadline.as_secs_f64())?;
+            dict.into_py_any(py)
+        }))
     }
 }
 
@@ -166,6 +218,26 @@ fn released(release: leaselock::Result<Release>) -> PyResult<bool> {
         Ok(Release::Unconfirmed) => Ok(false),
         Ok(Release::AlreadyLost(reason)) => Err(errors::lost(&reason)),
         Err(error) => Err(errors::raise(error)),
+    }
+}
+
+/// Why a lease was lost, if it was.
+pub(crate) fn loss(watch: &LeaseWatch) -> Option<String> {
+    match watch.status().phase {
+        LeasePhase::Lost(reason) => Some(reason.to_string()),
+        _ => None,
+    }
+}
+
+/// The end of a lease: why it was lost, or nothing when it was given back first.
+pub(crate) async fn end(mut watch: LeaseWatch) -> Option<String> {
+    let mut phase = watch.status().phase;
+    loop {
+        match phase {
+            LeasePhase::Held | LeasePhase::AtRisk => phase = watch.changed().await.phase,
+            LeasePhase::Lost(reason) => return Some(reason.to_string()),
+            _ => return None,
+        }
     }
 }
 
@@ -229,60 +301,49 @@ impl Guard {
         Ok(())
     }
 
+    /// Why the lease was lost; None while it is held, and when it was given back.
+    #[getter]
+    fn loss(&self) -> Option<String> {
+        loss(self.watch.get()?)
+    }
+
     /// Renews the lease now, with one write: for programs that turned the keeper off.
-    fn renew(&self, py: Python<'_>) -> PyResult<()> {
-        let held = self.alive_one("renew")?;
-        wait::call(py, renew(held, None))
+    fn renew(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.renewing()?.wait(py)
     }
 
     /// As `renew`; an awaitable.
     fn renew_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let held = self.alive_one("renew")?;
-        messenger::start(py, renew(held, None), nothing)
+        self.renewing()?.start(py)
     }
 
     /// Sets the lock's payload, a value that JSON has, for others to read: with one write that also renews.
-    fn set_payload(&self, py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResult<()> {
-        let payload = convert::payload(payload)?;
-        let held = self.alive_one("set_payload")?;
-        wait::call(py, renew(held, Some(payload)))
+    fn set_payload(&self, py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.setting_payload(payload)?.wait(py)
     }
 
     /// As `set_payload`; an awaitable.
     fn set_payload_async(&self, py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let payload = convert::payload(payload)?;
-        let held = self.alive_one("set_payload")?;
-        messenger::start(py, renew(held, Some(payload)), nothing)
+        self.setting_payload(payload)?.start(py)
     }
 
     /// Gives the lock back, with one write. Whether that was confirmed: otherwise the lock becomes free when
     /// the lease ends. Raises `Lost` when it had been lost before; twice is no error.
-    pub(crate) fn release(&self, py: Python<'_>) -> PyResult<bool> {
-        released(wait::wait(py, self.releasing()?)?)
+    fn release(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.releasing()?.wait(py)
     }
 
     /// As `release`; an awaitable.
     fn release_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        messenger::start(py, self.releasing()?, |py, release| {
-            Ok(released(release)?.into_pyobject(py)?.to_owned().into_any().unbind())
-        })
+        self.releasing()?.start(py)
     }
 
     /// Calls `callback` with the reason when the lease is lost, in a thread of leaselock's; never when it is
     /// released first. It should be quick: set an event, log, stop the work.
     fn on_lost(&self, callback: Py<PyAny>) -> PyResult<()> {
-        let mut watch = self.alive()?.watch();
+        let end = end(self.alive()?.watch());
         messenger::spawn(async move {
-            let mut phase = watch.status().phase;
-            let reason = loop {
-                match phase {
-                    LeasePhase::Lost(reason) => break reason.to_string(),
-                    LeasePhase::Held | LeasePhase::AtRisk => {}
-                    // Given back.
-                    _ => return,
-                }
-                phase = watch.changed().await.phase;
-            };
+            let Some(reason) = end.await else { return };
             Python::try_attach(|py| {
                 if let Err(error) = callback.call1(py, (reason,)) {
                     error.write_unraisable(py, Some(callback.bind(py)));
@@ -290,6 +351,17 @@ impl Guard {
             });
         });
         Ok(())
+    }
+
+    /// Waits until the lease is lost, and returns why; None when it was given back first.
+    fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let watch = self.watch.get().cloned().ok_or_else(|| self.forked())?;
+        Call::new(end(watch), |py, reason| reason.into_py_any(py)).start(py)
+    }
+
+    /// Awaits `work` and returns what it returns; it is cancelled when the lease is lost, and `Lost` raised.
+    fn run_async(slf: Py<Self>, py: Python<'_>, work: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        Ok(py.import("leaselock._asyncio")?.call_method1("run", (slf, work))?.unbind())
     }
 
     /// Writes objects with this guard's token, so that the store refuses what an earlier holder may still
@@ -314,35 +386,24 @@ impl Guard {
 
     /// A writer becomes a reader, without a gap in which another could write: the guard of the reader. This one
     /// is over.
-    fn downgrade(&self, py: Python<'_>) -> PyResult<Self> {
-        let is_writer = matches!(*self.alive_one("downgrade")?, Held::Write(_));
-        let held = if is_writer { self.held.lock().take() } else { None };
-        let Some(Held::Write(guard)) = held.and_then(Arc::into_inner) else {
-            return Err(PyTypeError::new_err(
-                "only a writer that nobody renews right now can be a reader",
-            ));
-        };
-        let reader = wait::call(py, guard.downgrade())?;
-        Ok(Self::new(self.name.clone(), self.objects.clone(), Held::Lock(reader)))
+    fn downgrade(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.downgrading()?.wait(py)
+    }
+
+    /// As `downgrade`; an awaitable.
+    fn downgrade_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.downgrading()?.start(py)
     }
 
     /// Leaves the lease on record for another process: see `Lock.resume`. Returns a dict with name, holder,
     /// token, ttl (seconds) and deadline (seconds since 1970, by this machine's wall clock).
     fn detach(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.alive_one("detach")?;
-        let held = self.held.lock().take();
-        let Some(Held::Lock(guard)) = held.and_then(Arc::into_inner) else {
-            return Err(errors::over("only a lock that nobody renews right now can be left"));
-        };
-        let left = wait::call(py, guard.detach())?;
-        let dict = pyo3::types::PyDict::new(py);
-        dict.set_item("name", &left.name)?;
-        dict.set_item("holder", left.holder.to_string())?;
-        dict.set_item("token", left.token.get())?;
-        dict.set_item("ttl", left.ttl.as_secs_f64())?;
-        let deadline = left.deadline.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        dict.set_item("deadline", deadline.as_secs_f64())?;
-        Ok(dict.into_any().unbind())
+        self.detaching()?.wait(py)
+    }
+
+    /// As `detach`; an awaitable.
+    fn detach_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.detaching()?.start(py)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -356,8 +417,23 @@ impl Guard {
         exc_type: &Bound<'_, PyAny>,
         _exc: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<bool> {
-        self.leave(py, !exc_type.is_none())
+    ) -> PyResult<Py<PyAny>> {
+        self.leaving(!exc_type.is_none())?.wait(py)
+    }
+
+    fn __aenter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(py.import("leaselock._asyncio")?.call_method1("entered", (slf,))?.unbind())
+    }
+
+    #[pyo3(signature = (exc_type, _exc, _traceback))]
+    fn __aexit__(
+        &self,
+        py: Python<'_>,
+        exc_type: &Bound<'_, PyAny>,
+        _exc: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.leaving(!exc_type.is_none())?.start(py)
     }
 
     fn __repr__(&self) -> String {
@@ -373,17 +449,4 @@ impl Guard {
         };
         format!("<leaselock.Guard {:?} token {token}, {phase}>", self.name)
     }
-}
-
-async fn renew(held: Arc<Held>, payload: Option<Payload>) -> leaselock::Result<()> {
-    match (held.one(), payload) {
-        (Some(guard), Some(payload)) => guard.set_payload(payload).await,
-        (Some(guard), None) => guard.renew().await,
-        (None, _) => Ok(()),
-    }
-}
-
-/// `None`, or what was raised.
-pub(crate) fn nothing(py: Python<'_>, result: leaselock::Result<()>) -> PyResult<Py<PyAny>> {
-    result.map(|()| py.None()).map_err(errors::raise)
 }

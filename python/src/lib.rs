@@ -3,16 +3,24 @@
 //! **Invariant.** No thread of the library ever waits for the interpreter's lock: what Python is told, it
 //! is told by the [messenger], so a program that keeps that lock for an hour keeps its leases.
 
+mod admin;
+mod call;
 mod convert;
+mod election;
 mod errors;
 mod fence;
 mod forks;
 mod gathering;
 mod guard;
+mod items;
 mod lock;
 mod log;
 mod messenger;
+mod objects;
 mod once;
+mod options;
+mod recipe;
+mod session;
 mod store;
 mod wait;
 
@@ -26,6 +34,8 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _leaselock {
     #[pymodule_export]
+    use crate::election::Election;
+    #[pymodule_export]
     use crate::fence::{Claimed, Fence};
     #[pymodule_export]
     use crate::forks::forked;
@@ -34,15 +44,23 @@ mod _leaselock {
     #[pymodule_export]
     use crate::guard::Guard;
     #[pymodule_export]
+    use crate::items::Items;
+    #[pymodule_export]
     use crate::lock::Lock;
     #[pymodule_export]
     use crate::log::log_to_python;
     #[pymodule_export]
     use crate::messenger::{Canceller, deliver};
     #[pymodule_export]
+    use crate::objects::Objects;
+    #[pymodule_export]
     use crate::once::{Once, Run};
     #[pymodule_export]
-    use crate::store::{Found, Session, Store, open, quorum};
+    use crate::options::{Polling, WakeHints};
+    #[pymodule_export]
+    use crate::session::Session;
+    #[pymodule_export]
+    use crate::store::{Store, open, quorum};
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use crate::call::Told;
 use crate::forks::Native;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -55,10 +56,9 @@ impl Messenger {
 ///
 /// # Errors
 /// No event loop is running here.
-pub(crate) fn start<T: Send + 'static>(
+pub(crate) fn start(
     py: Python<'_>,
-    work: impl Future<Output = T> + Send + 'static,
-    tell: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+    work: impl Future<Output = Told> + Send + 'static,
 ) -> PyResult<Py<PyAny>> {
     let event_loop = py.import("asyncio")?.call_method0("get_running_loop")?;
     let future = event_loop.call_method0("create_future")?;
@@ -67,15 +67,14 @@ pub(crate) fn start<T: Send + 'static>(
     let answer = future.clone().unbind();
     let event_loop = event_loop.unbind();
     spawn(async move {
-        let output = tokio::select! {
+        let told = tokio::select! {
             biased;
             _ = cancelled => return,
-            output = work => output,
+            told = work => told,
         };
         // Nothing can be told any more when the interpreter ends.
         Python::try_attach(|py| {
-            let told = tell(py, output);
-            let (failed, value) = match told {
+            let (failed, value) = match told(py) {
                 Ok(value) => (false, value),
                 Err(error) => (true, error.into_value(py).into_any()),
             };

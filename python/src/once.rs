@@ -1,14 +1,19 @@
 //! Work that is run once.
 
-use leaselock::Start;
+use leaselock::{LeasePhase, LeaseWatch, Start};
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use crate::admin::{self, Order};
+use crate::call::Call;
 use crate::convert::{self, Seconds};
+use crate::errors;
 use crate::forks::Slot;
-use crate::lock::{Terms, with};
+use crate::guard::{end, loss};
+use crate::recipe::{Terms, with};
 use crate::store::Store;
-use crate::{errors, wait};
 
 /// Work that is run once under a key, whoever asks for it: the first runs it under a lease and records its
 /// result, the others get the result.
@@ -31,6 +36,43 @@ impl Once {
             None => once,
         })
     }
+
+    fn starting(&self, py: Python<'_>) -> PyResult<Call> {
+        let (once, timeout) = (self.once(py)?, self.timeout);
+        let work = async move {
+            match timeout {
+                Some(Seconds(time)) => once.start_timeout(time).await,
+                None => once.start().await,
+            }
+        };
+        let key = self.key.clone();
+        Ok(Call::of(work, move |py, start| match start {
+            Start::Run(run) => Run { key, run: Slot::new(run) }.into_py_any(py),
+            Start::Done(done) => {
+                let dict = PyDict::new(py);
+                dict.set_item("result", convert::value(py, &done.result.to_json())?)?;
+                dict.set_item("token", done.token.get())?;
+                dict.set_item("at", done.at)?;
+                dict.into_py_any(py)
+            }
+            Start::Running(info) => {
+                let by = info.holders.first().map(|holder| holder.owner.to_string());
+                let by = by.unwrap_or_else(|| "somebody".to_owned());
+                Err(errors::timeout(&key, &format!("{by} runs it")))
+            }
+        }))
+    }
+
+    fn inspecting(&self, py: Python<'_>) -> PyResult<Call> {
+        let once = self.once(py)?;
+        let work = async move { once.inspect().await };
+        Ok(Call::of(work, |py, info| convert::value(py, &info.to_json())))
+    }
+
+    fn forgetting(&self, py: Python<'_>, order: &Order) -> PyResult<Call> {
+        let (once, order) = (self.once(py)?, order.ready()?);
+        Ok(Call::of(async move { once.forget(order).await }, admin::told))
+    }
 }
 
 #[pymethods]
@@ -44,38 +86,48 @@ impl Once {
     /// Begins to run the work, or tells that it was done: returns a `Run`, or a dict with result, token and
     /// at. Raises `Timeout` when somebody else runs it for longer.
     fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (once, timeout) = (self.once(py)?, self.timeout);
-        let started = wait::call(py, async move {
-            match timeout {
-                Some(Seconds(time)) => once.start_timeout(time).await,
-                None => once.start().await,
-            }
-        })?;
-        match started {
-            Start::Run(run) => {
-                let run = Run { key: self.key.clone(), run: Slot::new(run) };
-                Ok(Py::new(py, run)?.into_any())
-            }
-            Start::Done(done) => {
-                let dict = pyo3::types::PyDict::new(py);
-                dict.set_item("result", convert::value(py, &done.result.to_json())?)?;
-                dict.set_item("token", done.token.get())?;
-                dict.set_item("at", done.at)?;
-                Ok(dict.into_any().unbind())
-            }
-            Start::Running(info) => {
-                let by = info.holders.first().map(|holder| holder.owner.to_string());
-                let by = by.unwrap_or_else(|| "somebody".to_owned());
-                Err(errors::timeout(&self.key, &format!("{by} runs it")))
-            }
-        }
+        self.starting(py)?.wait(py)
+    }
+
+    /// As `start`; an awaitable.
+    fn start_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.starting(py)?.start(py)
     }
 
     /// What the record says, with one read: a dict as `leaselock show --once --json` prints it.
     fn inspect(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let once = self.once(py)?;
-        let info = wait::call(py, async move { once.inspect().await })?;
-        convert::value(py, &info.to_json())
+        self.inspecting(py)?.wait(py)
+    }
+
+    /// As `inspect`; an awaitable.
+    fn inspect_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.inspecting(py)?.start(py)
+    }
+
+    /// Ends a run that is under way, or forgets a result.
+    #[pyo3(signature = (*, expect = None, force = false, reason = None, by = None))]
+    fn forget(
+        &self,
+        py: Python<'_>,
+        expect: Option<u64>,
+        force: bool,
+        reason: Option<String>,
+        by: Option<String>,
+    ) -> PyResult<Py<PyAny>> {
+        self.forgetting(py, &Order { expect, force, reason, by })?.wait(py)
+    }
+
+    /// As `forget`; an awaitable.
+    #[pyo3(signature = (*, expect = None, force = false, reason = None, by = None))]
+    fn forget_async(
+        &self,
+        py: Python<'_>,
+        expect: Option<u64>,
+        force: bool,
+        reason: Option<String>,
+        by: Option<String>,
+    ) -> PyResult<Py<PyAny>> {
+        self.forgetting(py, &Order { expect, force, reason, by })?.start(py)
     }
 
     fn __repr__(&self) -> String {
@@ -96,6 +148,23 @@ impl Run {
         let run = self.run.lock().take();
         run.ok_or_else(|| PyRuntimeError::new_err(format!("the run of {} is over", self.key)))
     }
+
+    fn watch(&self) -> PyResult<LeaseWatch> {
+        let run = self.run.lock();
+        let run = run.get().ok_or_else(|| errors::over("the run is over"))?;
+        Ok(run.guard().watch())
+    }
+
+    fn finishing(&self, result: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let result = convert::payload(result)?;
+        let run = self.take()?;
+        Ok(Call::done(async move { run.finish(&result).await }))
+    }
+
+    fn giving_back(&self) -> PyResult<Call> {
+        let run = self.take()?;
+        Ok(Call::done(async move { run.give_back().await }))
+    }
 }
 
 #[pymethods]
@@ -115,17 +184,43 @@ impl Run {
         Ok(run.guard().token().get())
     }
 
+    /// Why its lease was lost; None while it is held.
+    #[getter]
+    fn loss(&self) -> PyResult<Option<String>> {
+        Ok(loss(&self.watch()?))
+    }
+
+    /// Raises `Lost` unless the lease is held under which it runs.
+    fn check(&self) -> PyResult<()> {
+        match self.watch()?.status().phase {
+            LeasePhase::Lost(reason) => Err(errors::lost(&reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until its lease is lost, and returns why; None when the run has ended first.
+    fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Call::new(end(self.watch()?), |py, reason| reason.into_py_any(py)).start(py)
+    }
+
     /// Records the result, a value that JSON has: the work is not run again. Raises `Lost` when the lease was
     /// lost before, and `Unconfirmed` when it is not known whether it was recorded.
-    fn finish(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let result = convert::payload(result)?;
-        let run = self.take()?;
-        wait::call(py, async move { run.finish(&result).await })
+    fn finish(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.finishing(result)?.wait(py)
+    }
+
+    /// As `finish`; an awaitable.
+    fn finish_async(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.finishing(result)?.start(py)
     }
 
     /// The work has failed: it may be run again at once.
-    fn give_back(&self, py: Python<'_>) -> PyResult<()> {
-        let run = self.take()?;
-        wait::call(py, async move { run.give_back().await }).map(drop)
+    fn give_back(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.giving_back()?.wait(py)
+    }
+
+    /// As `give_back`; an awaitable.
+    fn give_back_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.giving_back()?.start(py)
     }
 }

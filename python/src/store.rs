@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
-use leaselock::{LockInfo, Quorum};
+use leaselock::Quorum;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 
+use crate::call::Call;
 use crate::convert::{self, Seconds};
+use crate::election::Election;
 use crate::forks::{Native, Slot};
 use crate::gathering::{Barrier, Latch};
-use crate::lock::{Kind, Lock, Recipe, Terms, with};
+use crate::items::Items;
+use crate::lock::Lock;
+use crate::objects::Objects;
 use crate::once::Once;
+use crate::options::{Polling, WakeHints};
+use crate::recipe::{Kind, Recipe, Terms, terms, with};
+use crate::session::Session;
 use crate::{errors, wait};
 
 /// What a store is opened with, to open it again in a process that was forked.
@@ -23,6 +30,7 @@ struct Opening {
     options: BTreeMap<String, String>,
     prefix: Option<String>,
     check: bool,
+    wake_hints: Option<WakeHints>,
 }
 
 impl Opening {
@@ -33,21 +41,25 @@ impl Opening {
         if let Some(prefix) = &self.prefix {
             builder = builder.prefix(prefix);
         }
-        wait::call(py, builder.open())
+        if let Some(WakeHints(hints)) = self.wake_hints {
+            builder = builder.wake_hints(hints);
+        }
+        wait::wait(py, builder.open())?.map_err(errors::raise)
     }
 }
 
 /// Opens the store at `url`. Nothing is sent before a lock is used.
 #[pyfunction]
-#[pyo3(signature = (url, options, prefix, check))]
+#[pyo3(signature = (url, options, prefix, check, wake_hints))]
 pub(crate) fn open(
     py: Python<'_>,
     url: String,
     options: BTreeMap<String, String>,
     prefix: Option<String>,
     check: bool,
+    wake_hints: Option<WakeHints>,
 ) -> PyResult<Store> {
-    let opening = Opening { url, options, prefix, check };
+    let opening = Opening { url, options, prefix, check, wake_hints };
     let store = opening.open(py)?;
     Ok(Store { opening, store: Slot::new(store) })
 }
@@ -110,11 +122,31 @@ impl Store {
         }
         Ok(opened)
     }
-}
 
-/// The parameters that locks have in common.
-macro_rules! terms {
-    ($($field:ident),*) => { Terms { $($field,)* ..Terms::default() } };
+    fn opening_session(slf: &Bound<'_, Self>, terms: &Terms) -> PyResult<Call> {
+        let builder = with!(slf.get().live(slf.py())?.session(), terms; ttl renew_every; owner);
+        let store = slf.clone().unbind();
+        Ok(Call::of(builder.open(), move |py, session| {
+            Session { store, session: Slot::new(session) }.into_py_any(py)
+        }))
+    }
+
+    fn diagnosing(&self, py: Python<'_>) -> PyResult<Call> {
+        let store = self.live(py)?;
+        let work = async move { store.diagnose().await };
+        Ok(Call::of(work, |py, diagnosis| convert::value(py, &diagnosis.to_json())))
+    }
+
+    fn shutting_down(&self) -> Call {
+        // What was never used here holds nothing.
+        let store = self.present();
+        Call::done(async move {
+            if let Some(store) = store {
+                store.shutdown().await;
+            }
+            Ok(())
+        })
+    }
 }
 
 #[pymethods]
@@ -137,12 +169,15 @@ impl Store {
     /// - payload: a value that JSON has, for others to read.
     /// - fair: wait in a queue, first come, first served.
     /// - local_handover: hand it on inside this process without a request.
-    /// - fast: look for a release some 200 times a second while waiting, instead of 30 times in the first minute.
+    /// - queue_when_overtaken: take a ticket, as a fair lock does, when another who came later has got it.
+    /// - polling: how often to look for a release while waiting, a `Polling`.
+    /// - store_clock: go by the store's clock where it can be learned.
+    /// - trust_wall_clock: how far wall clocks differ at most: then leases that ended are taken over sooner.
     #[pyo3(signature = (
         name, *, ttl = None, timeout = None, renew_every = None, owner = None, note = None,
         max_hold = None, min_hold = None, progress_within = None, payload = None, fair = false,
-        keeper = true, store_clock = true, local_handover = true, fast = false,
-        trust_wall_clock = None,
+        keeper = true, store_clock = true, local_handover = true, queue_when_overtaken = true,
+        polling = None, trust_wall_clock = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn lock(
@@ -161,7 +196,8 @@ impl Store {
         keeper: bool,
         store_clock: bool,
         local_handover: bool,
-        fast: bool,
+        queue_when_overtaken: bool,
+        polling: Option<Polling>,
         trust_wall_clock: Option<Seconds>,
     ) -> PyResult<Lock> {
         let payload = payload.as_ref().map(convert::payload).transpose()?;
@@ -169,8 +205,8 @@ impl Store {
             no_keeper: !keeper,
             no_store_clock: !store_clock,
             no_local_handover: !local_handover,
+            no_queue: !queue_when_overtaken,
             max_skew: trust_wall_clock,
-            fast,
             ..terms!(
                 ttl,
                 renew_every,
@@ -180,7 +216,8 @@ impl Store {
                 min_hold,
                 progress_within,
                 payload,
-                fair
+                fair,
+                polling
             )
         };
         let recipe = Recipe { name, kind: Kind::Lock, terms };
@@ -188,7 +225,11 @@ impl Store {
     }
 
     /// A lock for readers and writers, as one of the former: held together with other readers.
-    #[pyo3(signature = (name, *, ttl = None, timeout = None, owner = None, note = None, max_hold = None))]
+    #[pyo3(signature = (
+        name, *, ttl = None, timeout = None, owner = None, note = None, max_hold = None,
+        polling = None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn read_lock(
         slf: Py<Self>,
         name: String,
@@ -197,13 +238,18 @@ impl Store {
         owner: Option<String>,
         note: Option<String>,
         max_hold: Option<Seconds>,
+        polling: Option<Polling>,
     ) -> Lock {
-        let terms = terms!(ttl, owner, note, max_hold);
+        let terms = terms!(ttl, owner, note, max_hold, polling);
         Lock::new(Origin::Store(slf), Recipe { name, kind: Kind::Read, terms }, timeout)
     }
 
     /// A lock for readers and writers, as one of the latter: held alone.
-    #[pyo3(signature = (name, *, ttl = None, timeout = None, owner = None, note = None, max_hold = None))]
+    #[pyo3(signature = (
+        name, *, ttl = None, timeout = None, owner = None, note = None, max_hold = None,
+        polling = None,
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn write_lock(
         slf: Py<Self>,
         name: String,
@@ -212,15 +258,16 @@ impl Store {
         owner: Option<String>,
         note: Option<String>,
         max_hold: Option<Seconds>,
+        polling: Option<Polling>,
     ) -> Lock {
-        let terms = terms!(ttl, owner, note, max_hold);
+        let terms = terms!(ttl, owner, note, max_hold, polling);
         Lock::new(Origin::Store(slf), Recipe { name, kind: Kind::Write, terms }, timeout)
     }
 
     /// `permits` of a semaphore that has `limit` of them: the same number for all who use it.
     #[pyo3(signature = (
         name, limit, *, permits = 1, ttl = None, timeout = None, owner = None, note = None,
-        max_hold = None,
+        max_hold = None, polling = None,
     ))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn semaphore(
@@ -233,8 +280,9 @@ impl Store {
         owner: Option<String>,
         note: Option<String>,
         max_hold: Option<Seconds>,
+        polling: Option<Polling>,
     ) -> Lock {
-        let terms = terms!(ttl, owner, note, max_hold);
+        let terms = terms!(ttl, owner, note, max_hold, polling);
         let kind = Kind::Permits { limit, permits };
         Lock::new(Origin::Store(slf), Recipe { name, kind, terms }, timeout)
     }
@@ -264,6 +312,7 @@ impl Store {
     #[allow(clippy::too_many_arguments, reason = "keyword arguments")]
     fn election(
         slf: Py<Self>,
+        py: Python<'_>,
         name: String,
         ttl: Option<Seconds>,
         timeout: Option<Seconds>,
@@ -271,10 +320,11 @@ impl Store {
         owner: Option<String>,
         note: Option<String>,
         payload: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<Lock> {
+    ) -> PyResult<Py<Election>> {
         let payload = payload.as_ref().map(convert::payload).transpose()?;
         let terms = terms!(ttl, renew_every, owner, note, payload);
-        Ok(Lock::new(Origin::Store(slf), Recipe { name, kind: Kind::Seat, terms }, timeout))
+        let lock = Lock::new(Origin::Store(slf), Recipe { name, kind: Kind::Seat, terms }, timeout);
+        Py::new(py, PyClassInitializer::from(lock).add_subclass(Election))
     }
 
     /// Work that is run once under `key`, whoever asks for it: `store.once("pay/42").run(pay)`, or before a
@@ -314,16 +364,23 @@ impl Store {
     /// A session: one lease for thousands of locks, closed at the end of a `with` block.
     #[pyo3(signature = (*, ttl = None, renew_every = None, owner = None))]
     fn session(
-        slf: Py<Self>,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         ttl: Option<Seconds>,
         renew_every: Option<Seconds>,
         owner: Option<String>,
-    ) -> PyResult<Session> {
-        let terms = terms!(ttl, renew_every, owner);
-        let builder = with!(slf.get().live(py)?.session(), terms; ttl renew_every; owner);
-        let session = wait::call(py, builder.open())?;
-        Ok(Session { store: slf, session: Slot::new(session) })
+    ) -> PyResult<Py<PyAny>> {
+        Self::opening_session(slf, &terms!(ttl, renew_every, owner))?.wait(slf.py())
+    }
+
+    /// As `session`; an awaitable: `async with await store.session_async() as session:`.
+    #[pyo3(signature = (*, ttl = None, renew_every = None, owner = None))]
+    fn session_async(
+        slf: &Bound<'_, Self>,
+        ttl: Option<Seconds>,
+        renew_every: Option<Seconds>,
+        owner: Option<String>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::opening_session(slf, &terms!(ttl, renew_every, owner))?.start(slf.py())
     }
 
     /// Opens when `needed` different members have arrived, and stays open.
@@ -336,37 +393,38 @@ impl Store {
         Barrier { store: slf, name, parties }
     }
 
-    /// Every lock whose name starts with `prefix`: an iterator of dicts as `leaselock show --json` prints them.
-    #[pyo3(signature = (prefix = ""))]
-    fn list(&self, py: Python<'_>, prefix: &str) -> PyResult<Found> {
-        let found = self.live(py)?.list(prefix).boxed();
-        Ok(Found(Slot::new(found)))
+    /// Objects on the store, such as those that are written under a fence.
+    fn objects(slf: Py<Self>) -> Objects {
+        Objects { store: slf }
     }
 
-    /// Reads an object at a path from the store's root: bytes, or None.
-    fn read_object<'py>(
-        &self,
-        py: Python<'py>,
-        path: String,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let objects = self.live(py)?.objects();
-        let object = wait::call(py, async move { objects.read(path).await })?;
-        Ok(object.map(|object| PyBytes::new(py, object.bytes())))
+    /// Every lock whose name starts with `prefix`, for `for` and `async for`: dicts as `leaselock show --json`
+    /// prints them.
+    #[pyo3(signature = (prefix = ""))]
+    fn list(&self, py: Python<'_>, prefix: &str) -> PyResult<Items> {
+        let found = self.live(py)?.list(prefix).boxed();
+        Ok(Items::new(found, |py, info| convert::value(py, &info.to_json())))
     }
 
     /// Whether the store can hold locks, step by step: a dict as `leaselock doctor --json` prints it.
     fn diagnose(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let store = self.live(py)?;
-        let diagnosis = wait::call(py, async move { store.diagnose().await })?;
-        convert::value(py, &diagnosis.to_json())
+        self.diagnosing(py)?.wait(py)
+    }
+
+    /// As `diagnose`; an awaitable.
+    fn diagnose_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.diagnosing(py)?.start(py)
     }
 
     /// Gives back everything that is held by it in this process, and ends what is under way. It can do nothing
     /// after that.
-    fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
-        // What was never used here holds nothing.
-        let Some(store) = self.present() else { return Ok(()) };
-        wait::wait(py, async move { store.shutdown().await }).map(drop)
+    fn shutdown(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.shutting_down().wait(py)
+    }
+
+    /// As `shutdown`; an awaitable.
+    fn shutdown_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.shutting_down().start(py)
     }
 
     fn __repr__(&self) -> String {
@@ -374,103 +432,6 @@ impl Store {
             Some(store) => format!("<leaselock.Store {:?}>", store.url()),
             None => "<leaselock.Store>".to_owned(),
         }
-    }
-}
-
-/// Locks, one after the other.
-#[pyclass(frozen, module = "leaselock")]
-pub(crate) struct Found(Slot<BoxStream<'static, leaselock::Result<LockInfo>>>);
-
-#[pymethods]
-impl Found {
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let taken = self.0.lock().take();
-        let Some(mut found) = taken else { return Ok(None) };
-        let next = wait::wait(py, found.next())?;
-        *self.0.lock() = Native::new(found);
-        let info = next.transpose().map_err(errors::raise)?;
-        info.map(|info| convert::value(py, &info.to_json())).transpose()
-    }
-}
-
-/// One lease for any number of locks of this process; lost together.
-#[pyclass(frozen, module = "leaselock")]
-#[derive(Debug)]
-pub(crate) struct Session {
-    store: Py<Store>,
-    session: Slot<leaselock::Session>,
-}
-
-impl Session {
-    pub(crate) fn session(&self) -> PyResult<leaselock::Session> {
-        let session = self.session.lock();
-        match (session.get(), session.is_ours()) {
-            (Some(session), _) => Ok(session.clone()),
-            (None, true) => Err(errors::over("the session is closed")),
-            (None, false) => Err(errors::forked("the session")),
-        }
-    }
-}
-
-#[pymethods]
-impl Session {
-    /// Whether it is held, and with it everything that is held under it.
-    #[getter]
-    fn is_held(&self) -> bool {
-        self.session().is_ok_and(|session| session.is_held())
-    }
-
-    /// The lock called `name`, held under this session.
-    #[pyo3(signature = (name, *, timeout = None, owner = None, note = None))]
-    fn lock(
-        slf: Py<Self>,
-        name: String,
-        timeout: Option<Seconds>,
-        owner: Option<String>,
-        note: Option<String>,
-    ) -> Lock {
-        let recipe = Recipe { name, kind: Kind::Lock, terms: terms!(owner, note) };
-        Lock::new(Origin::Session(slf), recipe, timeout)
-    }
-
-    /// `permits` of a semaphore, held under this session.
-    #[pyo3(signature = (name, limit, *, permits = 1, timeout = None, owner = None, note = None))]
-    fn semaphore(
-        slf: Py<Self>,
-        name: String,
-        limit: u32,
-        permits: u32,
-        timeout: Option<Seconds>,
-        owner: Option<String>,
-        note: Option<String>,
-    ) -> Lock {
-        let kind = Kind::Permits { limit, permits };
-        let recipe = Recipe { name, kind, terms: terms!(owner, note) };
-        Lock::new(Origin::Session(slf), recipe, timeout)
-    }
-
-    /// Gives back everything that is held under it, and ends it.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let session = self.session.lock().take();
-        let Some(session) = session else { return Ok(()) };
-        wait::call(py, session.close()).map(drop)
-    }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_raised))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _raised: &Bound<'_, pyo3::types::PyTuple>,
-    ) -> PyResult<bool> {
-        self.close(py).map(|()| false)
     }
 }
 

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use crate::errors;
-
 /// How often a waiting thread lets Python look for signals.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -36,17 +34,6 @@ impl Bell {
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *rung)
     }
-}
-
-/// Waits for a call of the library, as [`wait`] does.
-///
-/// # Errors
-/// As of [`wait`], and the library's own as exceptions.
-pub(crate) fn call<T: Send>(
-    py: Python<'_>,
-    work: impl Future<Output = leaselock::Result<T>> + Send,
-) -> PyResult<T> {
-    wait(py, work)?.map_err(errors::raise)
 }
 
 /// Waits for `work`, which is dropped when a signal handler raises: what it has begun is seen to its end

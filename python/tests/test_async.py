@@ -83,7 +83,7 @@ def test_a_block_that_is_cancelled_at_the_last_moment_holds_nothing(store):
     """The lock is acquired, and the task that wanted it cancelled, in one step of the event loop."""
 
     async def main():
-        lock = store.lock("x", fast=True)
+        lock = store.lock("x", polling=leaselock.Polling.fast())
         held = await store.lock("x").acquire_async()
 
         async def work():
@@ -144,5 +144,246 @@ def test_losses_are_told_while_the_loop_is_blocked(store):
         while not reasons and time.monotonic() < end:
             time.sleep(0.01)
         assert reasons
+
+    run(main())
+
+
+def test_every_method_that_waits_has_a_twin():
+    # What does not wait, or is for asyncio alone.
+    plain = {
+        leaselock.Guard: {"check", "touch", "on_lost", "fence", "lost_async", "run_async"},
+        leaselock.Lock: set(),
+        leaselock.Election: {"observe", "lead_async"},
+        leaselock.Fence: set(),
+        leaselock.Claimed: set(),
+        leaselock.Objects: set(),
+        leaselock.Latch: set(),
+        leaselock.Barrier: set(),
+        leaselock.Once: set(),
+        leaselock.Run: {"check", "lost_async"},
+        leaselock.Session: {"lock", "read_lock", "write_lock", "semaphore"},
+        leaselock.Store: {
+            *("lock", "read_lock", "write_lock", "semaphore", "lock_all", "election", "once", "start_once"),
+            *("latch", "barrier", "list", "objects"),
+        },
+    }
+    for kind, known in plain.items():
+        names = {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name))}
+        waiting = {name for name in names - known if not name.endswith("_async")}
+        assert {f"{name}_async" for name in waiting} == {n for n in names - known if n.endswith("_async")}, kind
+
+
+def test_sessions_and_what_is_held_under_them(store):
+    async def main():
+        async with await store.session_async(ttl=30) as session:
+            assert 0 < session.remaining <= 27
+            async with session.write_lock("table"):
+                assert await session.read_lock("table").try_acquire_async() is None
+            async with session.read_lock("table"), session.read_lock("table"):
+                pass
+            guard = await session.lock("x").acquire_async()
+        assert not session.is_held and session.remaining == 0
+        assert not guard.is_held
+
+    run(main())
+
+
+def test_writers_leases_and_limits(store):
+    async def main():
+        writer = await store.write_lock("w").acquire_async()
+        async with await writer.downgrade_async() as reader:
+            assert reader.is_held and reader.loss is None
+        left = await (await store.lock("x", ttl=30, keeper=False).acquire_async()).detach_async()
+        async with await store.lock("x").resume_async(left["holder"]) as guard:
+            assert guard.token == left["token"]
+        left = await (await store.lock("x", ttl=30, keeper=False).acquire_async()).detach_async()
+        await store.lock("x").release_detached_async(left["holder"])
+        async with store.semaphore("s", 3):
+            await store.semaphore("s", 3).resize_async(4)
+        held = await store.lock("x", owner="me").acquire_async()
+        broken = await store.lock("x").break_lease_async(expect=held.token, reason="test")
+        assert broken["holder"] == held.id and "me" in broken["owner"] and not broken["repaired"]
+
+    run(main())
+
+
+def test_objects_and_fences(store):
+    async def main():
+        objects = store.objects()
+        await objects.put_new_async("data/a", b"1")
+        with pytest.raises(leaselock.AlreadyExists):
+            await objects.put_new_async("data/a", b"2")
+        assert await objects.update_async("data/a", lambda old: old + b"2") == b"12"
+        assert await objects.read_async("data/a") == b"12"
+        async with store.lock("x") as guard:
+            claimed = await guard.fence().claim_async("data/b")
+            await claimed.put_async(b"3")
+            assert claimed.data == b"3"
+            await guard.fence().put_fenced_async("data/c", b"4")
+            await guard.fence().put_new_async("data/d", b"5")
+        assert await objects.read_async("data/b") == b"3"
+
+    run(main())
+
+
+def test_lists_diagnoses_and_gatherings(store):
+    async def main():
+        for name in "abc":
+            await (await store.lock(f"l/{name}").acquire_async()).release_async()
+        assert sorted([info["name"] async for info in store.list("l/")]) == ["l/a", "l/b", "l/c"]
+        assert (await store.diagnose_async())["fit"] is True
+        latch = store.latch("latch", 1)
+        assert (await latch.arrive_async("m"))["open"]
+        assert (await latch.inspect_async())["arrived"] == 1
+        assert await latch.reset_async(epoch=0) == 1
+        assert await latch.reset_async(epoch=0) == 1
+        barrier = store.barrier("barrier", 2)
+        assert (await barrier.arrive_async("m"))["arrived"] == 1
+        assert (await barrier.inspect_async())["epoch"] == 0
+        await store.shutdown_async()
+        with pytest.raises(leaselock.ShutDown):
+            await store.lock("x").acquire_async()
+
+    run(main())
+
+
+def test_work_is_run_once(store):
+    runs = []
+
+    @store.once("pay/{order}")
+    async def pay(order):
+        await asyncio.sleep(0)
+        runs.append(order)
+        return {"paid": order}
+
+    async def main():
+        paid = await asyncio.gather(*(pay(7) for _ in range(4)))
+        assert paid == [{"paid": 7}] * 4 and runs == [7]
+        once = store.once("pay/7")
+        assert (await once.inspect_async())["state"] == "done"
+        await once.forget_async(force=True)
+        assert await pay(order=7) == {"paid": 7} and runs == [7, 7]
+
+        async def fail():
+            raise OSError("the disk is full")
+
+        with pytest.raises(OSError, match="disk"):
+            await store.once("x").run_async(fail)
+        assert (await store.once("x").inspect_async())["state"] == "free"
+
+    run(main())
+
+
+def test_work_ends_with_its_lease(store):
+    async def main():
+        ended = []
+
+        async def work():
+            try:
+                await asyncio.sleep(PATIENCE)
+            except asyncio.CancelledError:
+                ended.append(True)
+                raise
+
+        guard = await store.lock("x", ttl=2).acquire_async()
+        working = asyncio.ensure_future(guard.run_async(work()))
+        lost = guard.lost_async()
+        await asyncio.sleep(0)
+        await store.lock("x").break_lease_async(force=True)
+        with pytest.raises(leaselock.Lost, match="broken|lost"):
+            await working
+        assert ended == [True] and await lost == guard.loss
+        # Work that swallows its cancellation comes to nothing either.
+        guard = await store.lock("x", ttl=2).acquire_async()
+
+        async def stubborn():
+            try:
+                await asyncio.sleep(PATIENCE)
+            except asyncio.CancelledError:
+                return "done"
+
+        working = asyncio.ensure_future(guard.run_async(stubborn()))
+        await asyncio.sleep(0)
+        await store.lock("x").break_lease_async(force=True)
+        with pytest.raises(leaselock.Lost):
+            await working
+
+    run(main())
+
+
+def test_work_that_ends_in_time_is_not_touched(store):
+    async def main():
+        async def work(fails=False):
+            await asyncio.sleep(0.01)
+            if fails:
+                raise OSError("the disk is full")
+            return 7
+
+        async with store.lock("x") as guard:
+            assert await guard.run_async(work()) == 7
+            with pytest.raises(OSError, match="disk"):
+                await guard.run_async(work(fails=True))
+            working = asyncio.ensure_future(guard.run_async(asyncio.sleep(PATIENCE)))
+            await asyncio.sleep(0.01)
+            working.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await working
+            assert guard.is_held
+
+        async def gives_back(guard):
+            await guard.release_async()
+            await asyncio.sleep(0.01)
+            return 8
+
+        guard = await store.lock("x").acquire_async()
+        assert await guard.run_async(gives_back(guard)) == 8
+        assert await guard.lost_async() is None
+
+    run(main())
+
+
+def test_a_leader_begins_anew_in_each_term(store):
+    async def main():
+        election = store.election("x", ttl=2, owner="me", payload={"at": "here"})
+        terms = []
+
+        async def reconcile(guard):
+            terms.append(guard.token)
+            if len(terms) == 1:
+                await store.lock("x").break_lease_async(force=True)
+                await asyncio.sleep(PATIENCE)
+            return "done"
+
+        assert await election.lead_async(reconcile) == "done"
+        assert len(terms) == 2 and terms[0] < terms[1]
+        assert await election.leader_async() is None
+
+        async def fail(guard):
+            raise leaselock.Lost("of something else")
+
+        with pytest.raises(leaselock.Lost, match="something else"):
+            await election.lead_async(fail)
+        assert await election.leader_async() is None
+
+    run(main())
+
+
+def test_who_leads_is_followed(store):
+    async def main():
+        election = store.election("x", owner="me", payload={"at": "here"})
+        seen = election.observe()
+        assert await seen.__anext__() is None
+        async with election as guard:
+            leader = await seen.__anext__()
+            assert leader["term"] == guard.token and leader["id"] == guard.id
+            assert leader["payload"] == {"at": "here"} and "me" in leader["owner"]
+            assert leader == await election.leader_async()
+            # Who no longer wants to know loses nothing for others.
+            waiting = asyncio.ensure_future(seen.__anext__())
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+        async for leader in seen:
+            assert leader is None
+            break
 
     run(main())

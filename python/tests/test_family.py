@@ -55,8 +55,13 @@ def test_one_leads(store):
         assert store.election("x").try_acquire() is None
         assert store.election("x").inspect()["holders"][0]["token"] == term.token
         first = term.token
+        assert store.election("x").leader()["term"] == first
     with store.election("x", timeout=PATIENCE) as term:
         assert term.token > first
+        seen = store.election("x").observe()
+        assert next(seen)["term"] == term.token
+    assert next(seen) is None
+    assert isinstance(store.election("x"), leaselock.Lock)
 
 
 def test_first_come_first_served(store):
@@ -83,7 +88,7 @@ def test_a_session_holds_many_and_ends_them_all(store):
     with store.session(ttl=30) as session:
         guards = [session.lock(f"shard/{number}").acquire() for number in range(5)]
         assert all(guard.is_held for guard in guards) and session.is_held
-        with session.semaphore("permits", 2):
+        with session.semaphore("permits", 2), session.read_lock("table"):
             pass
     assert not any(guard.is_held for guard in guards)
     assert not session.is_held
@@ -98,6 +103,10 @@ def test_a_majority_of_stores(tmp_path):
     with quorum.lock("x", ttl=10) as guard:
         assert guard.token and quorum.lock("x").try_acquire() is None
         assert sum(store.lock("x").inspect()["state"] == "held" for store in stores) >= 2
+        info = quorum.lock("x").inspect()
+        assert info["state"] == "held" and info["token"] == guard.token
+        assert [member["url"] for member in info["members"]] == [store.url for store in stores]
+        assert any(member["lock"]["state"] == "held" for member in info["members"])
     with pytest.raises(leaselock.InvalidOptions):
         leaselock.Quorum(stores[:2]).lock("x")
 
@@ -142,10 +151,10 @@ def test_a_later_holder_fences_out_the_one_before(store):
             claimed.put(b"late")
         claimed_later.put(b"two")
         guard.fence().put_fenced("data/other", b"three")
-        with pytest.raises(leaselock.LeaselockError):
+        with pytest.raises(leaselock.AlreadyExists):
             guard.fence().put_new("data/other", b"four")
-    assert store.read_object("data/manifest") == b"two"
-    assert store.read_object("data/nothing") is None
+    assert store.objects().read("data/manifest") == b"two"
+    assert store.objects().read("data/nothing") is None
 
 
 def test_latches_and_barriers(store):
@@ -160,3 +169,72 @@ def test_latches_and_barriers(store):
     barrier = store.barrier("round", 1)
     assert [barrier.wait("m"), barrier.wait("m", epoch=1)] == [0, 1]
     assert barrier.inspect()["epoch"] == 2
+    assert barrier.arrive("m")["epoch"] == 2
+
+
+def test_an_object_is_changed_without_a_lock(url):
+    """Every increment counts, though two stores make them at the same time."""
+    stores = [leaselock.open(url) for _ in range(2)]
+
+    def count(store):
+        for _ in range(5):
+            store.objects().update("data/count", lambda old: str(int(old or 0) + 1).encode())
+
+    threads = [threading.Thread(target=count, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    objects = stores[0].objects()
+    assert objects.read("data/count") == b"10"
+    assert objects.update("data/count", lambda old: None) is None
+
+    def fail(old):
+        raise KeyError(old)
+
+    with pytest.raises(KeyError, match="10"):
+        objects.update("data/count", fail)
+    with pytest.raises(TypeError):
+        objects.update("data/count", lambda old: "text")
+    assert objects.read("data/count") == b"10"
+    with pytest.raises(leaselock.AlreadyExists):
+        objects.put_new("data/count", b"11")
+
+
+def test_a_hint_wakes_who_waits_for_a_look(tmp_path):
+    """Who looks once in an hour is told within that."""
+    url = f"file://{tmp_path}/locks"
+    listening = leaselock.open(url, wake_hints=leaselock.WakeHints("127.0.0.1:0"))
+    sending = leaselock.open(url, wake_hints=leaselock.WakeHints())
+    hourly = leaselock.Polling(shortest=1800, longest=3600)
+    # A lease of an hour, or its end would be a reason to look.
+    held = sending.lock("x", ttl=3600).acquire()
+    got = []
+    waiting = threading.Thread(
+        target=lambda: got.append(
+            listening.lock("x", ttl=3600, fair=True, polling=hourly).acquire(PATIENCE)
+        )
+    )
+    waiting.start()
+    eventually("it waits", lambda: sending.lock("x").inspect()["waiters"])
+    held.release()
+    waiting.join(PATIENCE)
+    assert got and got[0].is_held
+    with pytest.raises(leaselock.InvalidOptions, match="advertise"):
+        leaselock.open(url, wake_hints=leaselock.WakeHints("0.0.0.0:0"))
+    with pytest.raises(leaselock.InvalidOptions, match="no address"):
+        leaselock.WakeHints("nowhere")
+
+
+def test_a_polling_that_makes_no_sense_is_refused(store):
+    with pytest.raises(leaselock.InvalidOptions, match="shortest"):
+        store.lock("x", polling=leaselock.Polling(shortest=2, longest=1)).acquire()
+
+
+def test_a_result_is_forgotten(store):
+    once = store.once("x")
+    assert once.run(lambda: 1) == 1
+    with pytest.raises(ValueError, match="force"):
+        once.forget()
+    assert once.forget(force=True, reason="test")["holder"] is None
+    assert once.run(lambda: 2) == 2

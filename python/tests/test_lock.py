@@ -115,7 +115,7 @@ def test_payloads_and_progress(store):
 def test_times_are_seconds_or_timedeltas(store):
     with store.lock("x", ttl=timedelta(seconds=7), timeout=timedelta(seconds=1)):
         assert store.lock("x").inspect()["holders"][0]["ttl_ms"] == 7000
-    with store.lock("x", ttl=1.5, fast=True):
+    with store.lock("x", ttl=1.5, polling=leaselock.Polling.fast()):
         assert store.lock("x").inspect()["holders"][0]["ttl_ms"] == 1500
     for wrong, error in [(-1, ValueError), (float("nan"), ValueError), ("30", TypeError)]:
         with pytest.raises(error):

@@ -24,6 +24,30 @@ async def work_in_asyncio(store: leaselock.Store) -> bool:
     return taken is not None and await taken.release_async()
 
 
+async def lead(store: leaselock.Store) -> str:
+    async def reconcile(guard: leaselock.Guard) -> str:
+        return f"term {guard.token}"
+
+    async for leader in store.election("x").observe():
+        if leader is None:
+            return await store.election("x").lead_async(reconcile)
+    async with await store.session_async() as session, session.lock("x") as guard:
+        return await guard.run_async(reconcile(guard))
+
+
+async def pay_once_in_asyncio(store: leaselock.Store) -> str:
+    @store.once("pay/{order}")
+    async def pay(order: int) -> str:
+        return f"paid {order}"
+
+    return await pay(7)
+
+
+def count(store: leaselock.Store) -> list[str]:
+    store.objects().update("count", lambda old: (old or b"") + b"1")
+    return [info["name"] for info in store.list()]
+
+
 def pay_once(store: leaselock.Store) -> str:
     @store.once("pay/{order}", retention=3600)
     def pay(order: int) -> str:
