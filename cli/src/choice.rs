@@ -7,7 +7,6 @@ use leaselock::{Quorum, Store};
 use crate::args::Run;
 use crate::exit::{self, Failure};
 use crate::key::Key;
-use crate::people;
 
 /// The LOCKs in the order of their names; one that is named twice counts once.
 pub(crate) fn names(args: &Run) -> Vec<String> {
@@ -52,12 +51,12 @@ pub(crate) fn check(args: &Run, locks: usize, stores: usize) -> Result<(), Failu
 /// # Errors
 /// The stores make no quorum.
 pub(crate) fn key(args: &Run, locks: &[String], stores: &[Store]) -> Result<Key, Failure> {
-    let owner = args.owner.clone().unwrap_or_else(people::user);
+    let owner = args.owner.label();
     // The builders have these options in common, but no type.
     macro_rules! with_options {
         ($key:expr) => {{
             let mut key = $key.ttl(args.ttl).owner(owner);
-            if let Some(note) = &args.note {
+            if let Some(note) = &args.owner.note {
                 key = key.note(note);
             }
             if let Some(time) = args.max_hold {

@@ -37,7 +37,6 @@ pub(crate) fn elect(global: &Global, args: Elect) -> Result<u8, Failure> {
     let run = Run {
         ttl: args.ttl,
         owner: args.owner,
-        note: args.note,
         on_lost: args.on_lost,
         kill_grace: args.kill_grace,
         json: args.json,

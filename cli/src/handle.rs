@@ -48,19 +48,18 @@ pub(crate) async fn acquire(global: &Global, args: &Acquire) -> Result<u8, Failu
     };
     // Before the lock is taken: who cannot write it down could not give it back.
     let draft = args.handle.as_deref().map(Draft::create).transpose()?;
-    let owner = args.owner.clone().unwrap_or_else(people::user);
-    let mut lock = store.lock(&args.lock).ttl(args.ttl).owner(owner).keeper(false);
-    if let Some(note) = &args.note {
+    let mut lock = store.lock(&args.lock).ttl(args.ttl).owner(args.owner.label()).keeper(false);
+    if let Some(note) = &args.owner.note {
         lock = lock.note(note);
     }
-    let patience = Patience::of(args.no_wait, args.wait);
+    let patience = Patience::of(args.busy.no_wait, args.busy.wait);
     match waiting::acquire(&Key::Lock(lock), patience, &mut signals, global.quiet).await? {
         Waited::Acquired(Tenure::Lock(guard)) => leave(&store, guard, args, draft).await,
         Waited::Busy(info) => {
             if !global.quiet {
                 people::say(&people::situation(&info));
             }
-            Ok(args.conflict_exit_code.unwrap_or(exit::BUSY))
+            Ok(args.busy.code())
         }
         Waited::Interrupted(signal) => {
             run::wind_up(&[store], &mut signals, run::WITHDRAWAL).await;

@@ -272,14 +272,14 @@ impl Running<'_> {
     }
 
     fn patience(&self) -> Patience {
-        Patience::of(self.args.no_wait || self.args.skip_if_busy, self.args.wait)
+        Patience::of(self.args.busy.no_wait || self.args.skip_if_busy, self.args.busy.wait)
     }
 
     fn busy(&self, report: &mut Report) -> u8 {
-        let (outcome, code) = match (self.args.skip_if_busy, self.args.wait) {
+        let (outcome, code) = match (self.args.skip_if_busy, self.args.busy.wait) {
             (true, _) => ("skipped", 0),
-            (false, Some(_)) => ("timed_out", self.args.conflict_exit_code.unwrap_or(exit::BUSY)),
-            (false, None) => ("busy", self.args.conflict_exit_code.unwrap_or(exit::BUSY)),
+            (false, Some(_)) => ("timed_out", self.args.busy.code()),
+            (false, None) => ("busy", self.args.busy.code()),
         };
         report.outcome = outcome;
         code
