@@ -17,7 +17,7 @@ use crate::acquire::{Contended, Limit, contend};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::LockGuard;
-use crate::hold::{Hold, LeasePhase, LossReason};
+use crate::hold::{Hold, LeasePhase, LeaseWatch, LossReason};
 use crate::holder::HolderId;
 use crate::keeper::{Command, Release};
 use crate::lock::Lock;
@@ -144,6 +144,11 @@ impl Session {
             LeasePhase::Lost(reason) => Some(reason.clone()),
             _ => None,
         })
+    }
+
+    /// Follows the session's lease: every renewal, the warning, the end.
+    pub fn watch(&self) -> LeaseWatch {
+        self.open.hold.watch()
     }
 
     /// Gives back everything that is held under the session, one write each, and then ends it. All

@@ -11,8 +11,8 @@ guard says so *before* anybody else may take over: ``guard.is_held`` turns false
 what was given to ``guard.on_lost`` is called. What a guard cannot do is to stop a process that was paused between
 asking it and acting: pass ``guard.token`` along, or write by ``guard.fence()``.
 
-Times are seconds, or ``datetime.timedelta``. Every method that waits has a twin ``…_async`` that returns an awaitable
-for asyncio; ``async with store.lock(…)`` works as ``with`` does, and ``async for`` as ``for``.
+Times are seconds, or ``datetime.timedelta``. Every method that waits has a twin ``…_async``, a coroutine for
+asyncio; ``async with store.lock(…)`` works as ``with`` does, and ``async for`` as ``for``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import weakref
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing would take most of the time that the import takes.
     from typing import Any, Mapping, Optional, Sequence
+
+    from ._leaselock import Seconds
 
 from . import _leaselock
 from ._leaselock import (
@@ -142,8 +144,8 @@ def open(  # noqa: A001 (leaselock.open)
     Raises ``InvalidUrl``, ``InvalidOptions``, ``MissingCredentials``; for a directory, ``StoreAbsent`` and
     ``PermissionDenied``.
     """
-    given = {**(options or {}), **more}
-    store = _leaselock.open(url, {key: _text(value) for key, value in given.items()}, prefix, check, wake_hints)
+    given = {key: _text(value) for key, value in {**(options or {}), **more}.items() if value is not None}
+    store = _leaselock.open(url, given, prefix, check, wake_hints)
     _stores.add(store)
     return store
 
@@ -158,9 +160,30 @@ class Quorum:
     def __init__(self, stores: Sequence[Store]) -> None:
         self._stores = list(stores)
 
-    def lock(self, name: str, **terms: Any) -> Lock:
-        """The lock called ``name`` on all of the stores: ttl, timeout, renew_every, owner, note, max_hold, payload."""
-        return _leaselock.quorum(self._stores, name, **terms)
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: Optional[Seconds] = None,
+        timeout: Optional[Seconds] = None,
+        renew_every: Optional[Seconds] = None,
+        owner: Optional[str] = None,
+        note: Optional[str] = None,
+        max_hold: Optional[Seconds] = None,
+        payload: Any = None,
+    ) -> Lock:
+        """The lock called ``name`` on all of the stores; parameters as of ``Store.lock``."""
+        return _leaselock.quorum(
+            self._stores,
+            name,
+            ttl=ttl,
+            timeout=timeout,
+            renew_every=renew_every,
+            owner=owner,
+            note=note,
+            max_hold=max_hold,
+            payload=payload,
+        )
 
 
 def log_level(level: int) -> None:
@@ -173,8 +196,7 @@ def log_level(level: int) -> None:
 
 def _end() -> None:
     """Give back what is held when the interpreter ends; what cannot be given back ends by itself."""
-    for store in list(_stores):
-        store.shutdown()
+    _leaselock.end(list(_stores))
 
 
 atexit.register(_end)

@@ -7,7 +7,11 @@ from .errors import LeaselockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Awaitable, Callable, TypeVar
+    from typing import Any, Callable, Coroutine, TypeVar
+
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
 
     T = TypeVar("T")
 
@@ -17,14 +21,16 @@ class Once:
 
     def __init__(self, store: _leaselock.Store, key: str, terms: dict[str, Any]) -> None:
         self._store, self._key, self._terms = store, key, terms
+        self._native()  # Terms that there are not are told at once.
 
     def _native(self) -> _leaselock._NativeOnce:
         return self._store.start_once(self._key, **self._terms)
 
     def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Run ``work``, or return what it has returned before, here or elsewhere, as JSON keeps it.
+        """Run ``work``, or return what it has returned before, here or elsewhere, as JSON keeps it: tuples are lists.
 
-        What it raises is raised, and it may be run again at once. Raises ``Lost`` when the lease was lost before the
+        Whoever runs it gets what it returns as it is. What it raises is raised, and it may be run again at once, as
+        when JSON does not have its result or that is longer than 64 KiB. Raises ``Lost`` when the lease was lost before the
         result was recorded, ``Unconfirmed`` when that is not known, ``Timeout`` when somebody else runs it for longer
         than ``timeout``.
         """
@@ -34,16 +40,16 @@ class Once:
             return recorded
         try:
             result = work(*arguments, **named)
+            started.finish(result)
         except BaseException:
             try:
                 started.give_back()
             except LeaselockError:
-                pass  # What the work raised matters more; the lease ends by itself.
+                pass  # What went wrong matters more; the lease ends by itself.
             raise
-        started.finish(result)
         return result
 
-    async def run_async(self, work: Callable[..., Awaitable[T]], *arguments: Any, **named: Any) -> T:
+    async def run_async(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **named: Any) -> T:
         """The same for work that is awaited. It is cancelled when the lease is lost, and ``Lost`` raised."""
         from ._asyncio import run
 
@@ -53,13 +59,13 @@ class Once:
             return recorded
         try:
             result = await run(started, work(*arguments, **named))
+            await started.finish_async(result)
         except BaseException:
             try:
                 await started.give_back_async()
             except LeaselockError:
                 pass
             raise
-        await started.finish_async(result)
         return result
 
     def inspect(self) -> dict[str, Any]:
@@ -81,12 +87,17 @@ class Once:
         """As ``forget``."""
         return await self._native().forget_async(**order)
 
-    def __call__(self, work: Callable[..., T]) -> Callable[..., T]:
+    def __call__(self, work: Callable[P, T]) -> Callable[P, T]:
         """Decorate a function, or a coroutine function: ``{name}`` in the key is its argument of that name."""
         import functools
         import inspect
+        import string
 
         signature = inspect.signature(work)
+        for _, field, _, _ in string.Formatter().parse(self._key):
+            name = (field or "").replace("[", ".").split(".")[0]
+            if field is not None and name not in signature.parameters:
+                raise ValueError(f"the key {self._key!r} names {name!r}, which {work.__name__} does not take")
 
         def keyed(arguments: Any, named: Any) -> Once:
             bound = signature.bind(*arguments, **named)
@@ -102,7 +113,7 @@ class Once:
             return once_async  # type: ignore[return-value]  # A coroutine function, as it was.
 
         @functools.wraps(work)
-        def once(*arguments: Any, **named: Any) -> T:
+        def once(*arguments: P.args, **named: P.kwargs) -> T:
             return keyed(arguments, named).run(work, *arguments, **named)
 
         return once

@@ -1,6 +1,9 @@
 //! A call of the library: waited for here, or awaited in asyncio.
 
+use std::sync::{Mutex, PoisonError};
+
 use futures::future::{BoxFuture, FutureExt};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::{errors, messenger, wait};
@@ -9,8 +12,8 @@ use crate::{errors, messenger, wait};
 pub(crate) type Told = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 /// A call that is ready: every method that waits makes one and [waits](Self::wait) for it, and its twin for
-/// asyncio makes the same and [starts](Self::start) it.
-#[must_use = "nothing is done before it is waited for or started"]
+/// asyncio makes the same and answers [a coroutine](Self::start).
+#[must_use = "nothing is done before it is waited for or awaited"]
 pub(crate) struct Call(BoxFuture<'static, Told>);
 
 impl Call {
@@ -51,11 +54,23 @@ impl Call {
         wait::wait(py, self.0)?(py)
     }
 
-    /// Starts it: an `asyncio.Future`. Cancelling that drops the work.
-    ///
-    /// # Errors
-    /// No event loop is running here.
+    /// A coroutine that does it when it is awaited. Cancelling that drops the work.
     pub(crate) fn start(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        messenger::start(py, self.0)
+        let call = Awaited(Mutex::new(Some(self.0)));
+        Ok(py.import("leaselock._asyncio")?.call_method1("awaited", (call,))?.unbind())
+    }
+}
+
+/// A call that a coroutine does.
+#[pyclass(frozen, module = "leaselock")]
+pub(crate) struct Awaited(Mutex<Option<BoxFuture<'static, Told>>>);
+
+#[pymethods]
+impl Awaited {
+    /// Begins it: an `asyncio.Future`. Once.
+    fn begin(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let call = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let call = call.ok_or_else(|| PyRuntimeError::new_err("it has begun before"))?;
+        messenger::start(py, call)
     }
 }

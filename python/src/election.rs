@@ -33,7 +33,7 @@ impl Election {
         Self::asking(slf)?.wait(slf.py())
     }
 
-    /// As `leader`; an awaitable.
+    /// As `leader`; a coroutine.
     fn leader_async(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Self::asking(slf)?.start(slf.py())
     }
@@ -46,7 +46,8 @@ impl Election {
     }
 
     /// Campaigns, and awaits `work(guard)` as the leader: it is cancelled when the leadership is lost, and begun
-    /// anew in the next term that is won. Returns what it returns. For asyncio.
+    /// anew in the next term that is won. Returns what it returns. It waits for ever to be elected, whatever the
+    /// election's timeout; a store that does not answer for 30 s meanwhile raises `Unavailable`. For asyncio.
     fn lead_async(slf: Py<Self>, py: Python<'_>, work: Py<PyAny>) -> PyResult<Py<PyAny>> {
         Ok(py.import("leaselock._asyncio")?.call_method1("lead", (slf, work))?.unbind())
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use leaselock::fencing;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
@@ -11,8 +10,8 @@ use pyo3::types::PyBytes;
 use tokio::sync::Mutex;
 
 use crate::call::Call;
-use crate::errors;
 use crate::forks::Native;
+use crate::{convert, errors};
 
 /// Writes objects with a guard's token, so that the store refuses what an earlier holder may still send.
 #[pyclass(frozen, module = "leaselock")]
@@ -28,13 +27,13 @@ impl Fence {
         self.0.get().cloned().ok_or_else(|| errors::forked("the fence"))
     }
 
-    fn putting_new(&self, path: String, data: &[u8]) -> PyResult<Call> {
-        let (fence, bytes) = (self.fence()?, Bytes::copy_from_slice(data));
+    fn putting_new(&self, path: String, data: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let (fence, bytes) = (self.fence()?, convert::bytes(data)?);
         Ok(Call::done(async move { fence.put_new(path, bytes).await }))
     }
 
-    fn putting_fenced(&self, path: String, data: &[u8]) -> PyResult<Call> {
-        let (fence, bytes) = (self.fence()?, Bytes::copy_from_slice(data));
+    fn putting_fenced(&self, path: String, data: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let (fence, bytes) = (self.fence()?, convert::bytes(data)?);
         Ok(Call::done(async move { fence.put_fenced(path, bytes).await }))
     }
 
@@ -54,22 +53,42 @@ impl Fence {
     }
 
     /// Creates an object. Raises `AlreadyExists` when there is one.
-    fn put_new(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
+    fn put_new(
+        &self,
+        py: Python<'_>,
+        path: String,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         self.putting_new(path, data)?.wait(py)
     }
 
-    /// As `put_new`; an awaitable.
-    fn put_new_async(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
+    /// As `put_new`; a coroutine.
+    fn put_new_async(
+        &self,
+        py: Python<'_>,
+        path: String,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         self.putting_new(path, data)?.start(py)
     }
 
     /// Writes an object over whatever an earlier holder has written. Raises `Fenced` when a later one has.
-    fn put_fenced(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
+    fn put_fenced(
+        &self,
+        py: Python<'_>,
+        path: String,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         self.putting_fenced(path, data)?.wait(py)
     }
 
-    /// As `put_fenced`; an awaitable.
-    fn put_fenced_async(&self, py: Python<'_>, path: String, data: &[u8]) -> PyResult<Py<PyAny>> {
+    /// As `put_fenced`; a coroutine.
+    fn put_fenced_async(
+        &self,
+        py: Python<'_>,
+        path: String,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         self.putting_fenced(path, data)?.start(py)
     }
 
@@ -78,7 +97,7 @@ impl Fence {
         self.claiming(path)?.wait(py)
     }
 
-    /// As `claim`; an awaitable.
+    /// As `claim`; a coroutine.
     fn claim_async(&self, py: Python<'_>, path: String) -> PyResult<Py<PyAny>> {
         self.claiming(path)?.start(py)
     }
@@ -107,8 +126,8 @@ impl Claimed {
         self.claimed.get().ok_or_else(|| errors::forked("what was claimed"))
     }
 
-    fn putting(&self, data: &[u8]) -> PyResult<Call> {
-        let (claimed, bytes) = (Arc::clone(self.claimed()?), Bytes::copy_from_slice(data));
+    fn putting(&self, data: &Bound<'_, PyAny>) -> PyResult<Call> {
+        let (claimed, bytes) = (Arc::clone(self.claimed()?), convert::bytes(data)?);
         Ok(Call::done(async move { claimed.lock().await.put(bytes).await }))
     }
 }
@@ -137,12 +156,12 @@ impl Claimed {
     }
 
     /// Replaces what is in it. Raises `Fenced` when a later holder has claimed it since.
-    fn put(&self, py: Python<'_>, data: &[u8]) -> PyResult<Py<PyAny>> {
+    fn put(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.putting(data)?.wait(py)
     }
 
-    /// As `put`; an awaitable.
-    fn put_async(&self, py: Python<'_>, data: &[u8]) -> PyResult<Py<PyAny>> {
+    /// As `put`; a coroutine.
+    fn put_async(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.putting(data)?.start(py)
     }
 }

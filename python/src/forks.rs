@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
+use crate::gate;
+
 /// How often this process or one of its ancestors was forked.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
@@ -13,6 +15,7 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 #[pyfunction]
 pub(crate) fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    gate::forked();
 }
 
 /// Something that belongs to the process that made it: a copy in a child is neither used nor dropped,

@@ -65,7 +65,7 @@ impl Latch {
         self.arriving(py, member)?.wait(py)
     }
 
-    /// As `arrive`; an awaitable.
+    /// As `arrive`; a coroutine.
     fn arrive_async(&self, py: Python<'_>, member: String) -> PyResult<Py<PyAny>> {
         self.arriving(py, member)?.start(py)
     }
@@ -76,7 +76,7 @@ impl Latch {
         self.waiting(py, timeout)?.wait(py)
     }
 
-    /// As `wait`; an awaitable.
+    /// As `wait`; a coroutine.
     #[pyo3(signature = (timeout = None))]
     fn wait_async(&self, py: Python<'_>, timeout: Option<Seconds>) -> PyResult<Py<PyAny>> {
         self.waiting(py, timeout)?.start(py)
@@ -87,7 +87,7 @@ impl Latch {
         self.inspecting(py)?.wait(py)
     }
 
-    /// As `inspect`; an awaitable.
+    /// As `inspect`; a coroutine.
     fn inspect_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.inspecting(py)?.start(py)
     }
@@ -99,7 +99,7 @@ impl Latch {
         self.resetting(py, epoch)?.wait(py)
     }
 
-    /// As `reset`; an awaitable.
+    /// As `reset`; a coroutine.
     #[pyo3(signature = (*, epoch = None))]
     fn reset_async(&self, py: Python<'_>, epoch: Option<u64>) -> PyResult<Py<PyAny>> {
         self.resetting(py, epoch)?.start(py)
@@ -158,7 +158,7 @@ impl Barrier {
         self.arriving(py, member)?.wait(py)
     }
 
-    /// As `arrive`; an awaitable.
+    /// As `arrive`; a coroutine.
     fn arrive_async(&self, py: Python<'_>, member: String) -> PyResult<Py<PyAny>> {
         self.arriving(py, member)?.start(py)
     }
@@ -176,7 +176,7 @@ impl Barrier {
         self.waiting(py, member, timeout, epoch)?.wait(py)
     }
 
-    /// As `wait`; an awaitable.
+    /// As `wait`; a coroutine.
     #[pyo3(signature = (member, timeout = None, *, epoch = None))]
     fn wait_async(
         &self,
@@ -193,7 +193,7 @@ impl Barrier {
         self.inspecting(py)?.wait(py)
     }
 
-    /// As `inspect`; an awaitable.
+    /// As `inspect`; a coroutine.
     fn inspect_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.inspecting(py)?.start(py)
     }

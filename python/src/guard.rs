@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use leaselock::fencing::Objects;
 use leaselock::{AllGuard, Leadership, LeasePhase, LeaseWatch, LockGuard, Release, WriteGuard};
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tokio::sync::RwLock;
 
 use crate::call::Call;
 use crate::fence::Fence;
 use crate::forks::{Native, Slot};
-use crate::{convert, errors, messenger};
+use crate::{convert, errors, gate, messenger};
 
 /// A guard of the library.
 #[derive(Debug)]
@@ -76,20 +78,33 @@ pub(crate) struct Guard {
     tokens: BTreeMap<String, u64>,
     id: Option<String>,
     objects: Objects,
+    /// Whether it may be left to another process.
+    is_detachable: bool,
     watch: Native<LeaseWatch>,
     held: Slot<Arc<Held>>,
+    /// Read by who renews it; who gives it back waits for them.
+    renewals: Arc<RwLock<()>>,
+    /// Whether it is known to have been given back.
+    given_back: Arc<AtomicBool>,
 }
 
 impl Guard {
-    pub(crate) fn new(name: String, objects: Objects, held: Held) -> Self {
+    pub(crate) fn new(name: String, objects: Objects, held: Held, is_detachable: bool) -> Self {
         Self {
+            is_detachable,
             name,
             tokens: held.tokens(),
             id: held.one().map(|guard| guard.id().to_string()),
             objects,
             watch: Native::new(held.watch()),
             held: Slot::new(Arc::new(held)),
+            renewals: Arc::default(),
+            given_back: Arc::default(),
         }
+    }
+
+    fn over(&self) -> PyErr {
+        given_back(&self.name)
     }
 
     fn forked(&self) -> PyErr {
@@ -108,12 +123,7 @@ impl Guard {
         match self.phase() {
             None => Err(self.forked()),
             Some(LeasePhase::Lost(reason)) => Err(errors::lost(&reason)),
-            Some(_) => self
-                .held
-                .lock()
-                .get()
-                .cloned()
-                .ok_or_else(|| errors::over(&format!("{} has been given back", self.name))),
+            Some(_) => self.held.lock().get().cloned().ok_or_else(|| self.over()),
         }
     }
 
@@ -128,19 +138,46 @@ impl Guard {
         Err(PyTypeError::new_err(message))
     }
 
-    /// Gives it back; nothing is to be done where that has been done before.
-    fn give_back(&self) -> PyResult<impl Future<Output = leaselock::Result<Release>> + use<>> {
-        if self.phase().is_none() {
-            return Err(self.forked());
-        }
-        let held = self.held.lock().take();
-        Ok(async move {
-            match held.map(Arc::try_unwrap) {
-                Some(Ok(held)) => held.release().await,
-                // Another thread renews it right now, and gives it back when it has done so.
-                Some(Err(_)) => Ok(Release::Unconfirmed),
-                None => Ok(Release::Released),
+    /// What is held, to be made something else of. It stays where that cannot be.
+    fn take_alone(&self) -> PyResult<Held> {
+        let mut slot = self.held.lock();
+        let taken = slot.take().map(Arc::try_unwrap);
+        match taken {
+            Some(Ok(held)) => Ok(held),
+            Some(Err(shared)) => {
+                *slot = Native::new(shared);
+                let message = format!("{} is being renewed right now: try again", self.name);
+                Err(PyRuntimeError::new_err(message))
             }
+            None => Err(self.over()),
+        }
+    }
+
+    /// Gives it back. Where that has been done before, it is told again how that ended.
+    fn give_back(&self) -> PyResult<impl Future<Output = leaselock::Result<Release>> + use<>> {
+        let phase = self.phase().ok_or_else(|| self.forked())?;
+        let held = self.held.lock().take();
+        let (renewals, given_back) = (Arc::clone(&self.renewals), Arc::clone(&self.given_back));
+        Ok(async move {
+            let Some(mut shared) = held else {
+                return Ok(match phase {
+                    LeasePhase::Lost(reason) => Release::AlreadyLost(reason),
+                    _ if given_back.load(Ordering::Relaxed) => Release::Released,
+                    _ => Release::Unconfirmed,
+                });
+            };
+            let _alone = renewals.write().await;
+            let held = loop {
+                match Arc::try_unwrap(shared) {
+                    Ok(held) => break held,
+                    // Another thread asks it something.
+                    Err(still) => shared = still,
+                }
+                tokio::task::yield_now().await;
+            };
+            let release = held.release().await;
+            given_back.store(matches!(release, Ok(Release::Released)), Ordering::Relaxed);
+            release
         })
     }
 
@@ -148,56 +185,74 @@ impl Guard {
         Ok(Call::new(self.give_back()?, |py, release| released(release)?.into_py_any(py)))
     }
 
-    /// Gives it back at the end of a block, which may have raised.
+    /// Gives it back at the end of a block, which may have raised: what went wrong in there matters more.
     pub(crate) fn leaving(&self, raised: bool) -> PyResult<Call> {
-        Ok(Call::new(self.give_back()?, move |py, release| match released(release) {
-            // What went wrong in the block matters more.
+        let release = match self.give_back() {
+            Err(_) if raised => return Ok(Call::done(async { Ok(()) })),
+            release => release?,
+        };
+        Ok(Call::new(release, move |py, release| match released(release) {
             Err(_) if raised => Ok(py.None()),
             released => released.map(|_| py.None()),
         }))
     }
 
-    fn renewing(&self) -> PyResult<Call> {
-        let held = self.alive_one("renew")?;
-        Ok(Call::done(async move {
-            match held.one() {
-                Some(guard) => guard.renew().await,
-                None => Ok(()),
-            }
+    /// Has the guard of one lock renewed.
+    fn renewing<F>(
+        &self,
+        what: &str,
+        renew: impl FnOnce(Arc<Held>) -> F + Send + 'static,
+    ) -> PyResult<Call>
+    where
+        F: Future<Output = leaselock::Result<()>> + Send,
+    {
+        // Not kept from being given back by a call that nobody waits for.
+        let held = Arc::downgrade(&self.alive_one(what)?);
+        let (renewals, name) = (Arc::clone(&self.renewals), self.name.clone());
+        let work = async move {
+            let _renewing = renewals.read().await;
+            Some(renew(held.upgrade()?).await)
+        };
+        Ok(Call::new(work, move |py, renewed| match renewed {
+            Some(renewed) => renewed.map(|()| py.None()).map_err(errors::raise),
+            None => Err(given_back(&name)),
         }))
+    }
+
+    fn renewing_now(&self) -> PyResult<Call> {
+        self.renewing("renew", async |held| match held.one() {
+            Some(guard) => guard.renew().await,
+            None => Ok(()),
+        })
     }
 
     fn setting_payload(&self, payload: &Bound<'_, PyAny>) -> PyResult<Call> {
         let payload = convert::payload(payload)?;
-        let held = self.alive_one("set_payload")?;
-        Ok(Call::done(async move {
-            match held.one() {
-                Some(guard) => guard.set_payload(payload).await,
-                None => Ok(()),
-            }
-        }))
+        self.renewing("set_payload", async |held| match held.one() {
+            Some(guard) => guard.set_payload(payload).await,
+            None => Ok(()),
+        })
     }
 
     fn downgrading(&self) -> PyResult<Call> {
-        let is_writer = matches!(*self.alive_one("downgrade")?, Held::Write(_));
-        let held = if is_writer { self.held.lock().take() } else { None };
-        let Some(Held::Write(guard)) = held.and_then(Arc::into_inner) else {
-            return Err(PyTypeError::new_err(
-                "only a writer that nobody renews right now can be a reader",
-            ));
-        };
+        if !matches!(*self.alive_one("downgrade")?, Held::Write(_)) {
+            return Err(PyTypeError::new_err("only a writer becomes a reader"));
+        }
+        let Held::Write(guard) = self.take_alone()? else { return Err(self.over()) };
         let (name, objects) = (self.name.clone(), self.objects.clone());
         Ok(Call::of(guard.downgrade(), |py, reader| {
-            Self::new(name, objects, Held::Lock(reader)).into_py_any(py)
+            Self::new(name, objects, Held::Lock(reader), false).into_py_any(py)
         }))
     }
 
     fn detaching(&self) -> PyResult<Call> {
         self.alive_one("detach")?;
-        let held = self.held.lock().take();
-        let Some(Held::Lock(guard)) = held.and_then(Arc::into_inner) else {
-            return Err(errors::over("only a lock that nobody renews right now can be left"));
-        };
+        if !self.is_detachable {
+            return Err(PyTypeError::new_err(
+                "only a lock that nothing renews can be left: acquire it with keeper=False",
+            ));
+        }
+        let Held::Lock(guard) = self.take_alone()? else { return Err(self.over()) };
         Ok(Call::of(guard.detach(), |py, left| {
             let dict = PyDict::new(py);
             dict.set_item("name", &left.name)?;
@@ -211,8 +266,12 @@ impl Guard {
     }
 }
 
+fn given_back(name: &str) -> PyErr {
+    errors::over(&format!("{name} has been given back"))
+}
+
 /// How a release ended: whether it is known to be free.
-fn released(release: leaselock::Result<Release>) -> PyResult<bool> {
+pub(crate) fn released(release: leaselock::Result<Release>) -> PyResult<bool> {
     match release {
         Ok(Release::Released) => Ok(true),
         Ok(Release::Unconfirmed) => Ok(false),
@@ -239,6 +298,20 @@ pub(crate) async fn end(mut watch: LeaseWatch) -> Option<String> {
             _ => return None,
         }
     }
+}
+
+/// Calls `callback` with the reason when a lease is lost.
+pub(crate) fn call_at_end(watch: LeaseWatch, callback: Py<PyAny>) {
+    messenger::spawn(async move {
+        let Some(reason) = end(watch).await else { return };
+        messenger::run_apart(move || {
+            gate::attach(|py| {
+                if let Err(error) = callback.call1(py, (reason,)) {
+                    error.write_unraisable(py, Some(callback.bind(py)));
+                }
+            });
+        });
+    });
 }
 
 #[pymethods]
@@ -271,7 +344,7 @@ impl Guard {
     /// Whether the lock is held: judged now, by this process's clocks, without a request. Once false it
     /// stays false.
     #[getter]
-    fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         matches!(self.phase(), Some(LeasePhase::Held | LeasePhase::AtRisk))
     }
 
@@ -309,12 +382,12 @@ impl Guard {
 
     /// Renews the lease now, with one write: for programs that turned the keeper off.
     fn renew(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.renewing()?.wait(py)
+        self.renewing_now()?.wait(py)
     }
 
-    /// As `renew`; an awaitable.
+    /// As `renew`; a coroutine.
     fn renew_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.renewing()?.start(py)
+        self.renewing_now()?.start(py)
     }
 
     /// Sets the lock's payload, a value that JSON has, for others to read: with one write that also renews.
@@ -322,7 +395,7 @@ impl Guard {
         self.setting_payload(payload)?.wait(py)
     }
 
-    /// As `set_payload`; an awaitable.
+    /// As `set_payload`; a coroutine.
     fn set_payload_async(&self, py: Python<'_>, payload: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.setting_payload(payload)?.start(py)
     }
@@ -333,23 +406,16 @@ impl Guard {
         self.releasing()?.wait(py)
     }
 
-    /// As `release`; an awaitable.
+    /// As `release`; a coroutine.
     fn release_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.releasing()?.start(py)
     }
 
-    /// Calls `callback` with the reason when the lease is lost, in a thread of leaselock's; never when it is
-    /// released first. It should be quick: set an event, log, stop the work.
-    fn on_lost(&self, callback: Py<PyAny>) -> PyResult<()> {
-        let end = end(self.alive()?.watch());
-        messenger::spawn(async move {
-            let Some(reason) = end.await else { return };
-            Python::try_attach(|py| {
-                if let Err(error) = callback.call1(py, (reason,)) {
-                    error.write_unraisable(py, Some(callback.bind(py)));
-                }
-            });
-        });
+    /// Calls `callback` with the reason when the lease is lost, in a thread of its own; never when it is
+    /// released first. Until then the lease is held by whatever the callback refers to, this guard for example.
+    fn on_lost(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        convert::ensure_plain_function(&callback)?;
+        call_at_end(self.alive()?.watch(), callback.unbind());
         Ok(())
     }
 
@@ -390,7 +456,7 @@ impl Guard {
         self.downgrading()?.wait(py)
     }
 
-    /// As `downgrade`; an awaitable.
+    /// As `downgrade`; a coroutine.
     fn downgrade_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.downgrading()?.start(py)
     }
@@ -401,13 +467,14 @@ impl Guard {
         self.detaching()?.wait(py)
     }
 
-    /// As `detach`; an awaitable.
+    /// As `detach`; a coroutine.
     fn detach_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.detaching()?.start(py)
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __enter__(slf: Py<Self>) -> PyResult<Py<Self>> {
+        slf.get().alive()?;
+        Ok(slf)
     }
 
     #[pyo3(signature = (exc_type, _exc, _traceback))]
@@ -422,6 +489,7 @@ impl Guard {
     }
 
     fn __aenter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        slf.get().alive()?;
         Ok(py.import("leaselock._asyncio")?.call_method1("entered", (slf,))?.unbind())
     }
 

@@ -1,7 +1,8 @@
 //! The Python package: a thin layer over the library's public interface.
 //!
 //! **Invariant.** No thread of the library ever waits for the interpreter's lock: what Python is told, it
-//! is told by the [messenger], so a program that keeps that lock for an hour keeps its leases.
+//! is told by threads of the package's own ([messenger]), so a program that keeps that lock for an hour keeps its
+//! leases.
 
 mod admin;
 mod call;
@@ -10,6 +11,7 @@ mod election;
 mod errors;
 mod fence;
 mod forks;
+mod gate;
 mod gathering;
 mod guard;
 mod items;
@@ -33,6 +35,8 @@ use pyo3::prelude::*;
 /// The part of `leaselock` that is not Python.
 #[pymodule]
 mod _leaselock {
+    #[pymodule_export]
+    use crate::call::Awaited;
     #[pymodule_export]
     use crate::election::Election;
     #[pymodule_export]
@@ -60,7 +64,7 @@ mod _leaselock {
     #[pymodule_export]
     use crate::session::Session;
     #[pymodule_export]
-    use crate::store::{Store, open, quorum};
+    use crate::store::{Store, end, open, quorum};
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

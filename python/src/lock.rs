@@ -1,6 +1,5 @@
 //! Whatever can be acquired.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use leaselock::HolderId;
@@ -24,8 +23,8 @@ pub(crate) struct Lock {
     origin: Origin,
     recipe: Recipe,
     timeout: Option<Seconds>,
-    /// What each thread, or asyncio task, holds by `with`: the last is given back first.
-    entered: Mutex<HashMap<usize, Vec<Py<Guard>>>>,
+    /// What is held by `with`, and which thread, or asyncio task, has entered it.
+    entered: Mutex<Vec<(usize, Py<Guard>)>>,
 }
 
 impl Lock {
@@ -33,22 +32,24 @@ impl Lock {
         Self { origin, recipe, timeout, entered: Mutex::default() }
     }
 
-    fn entered(&self) -> MutexGuard<'_, HashMap<usize, Vec<Py<Guard>>>> {
+    fn entered(&self) -> MutexGuard<'_, Vec<(usize, Py<Guard>)>> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, who: usize, guard: Py<Guard>) {
-        self.entered().entry(who).or_default().push(guard);
+        self.entered().push((who, guard));
     }
 
-    fn pop(&self, who: usize) -> PyResult<Py<Guard>> {
+    /// What is to be given back by who leaves a block: what it has entered last. A block may be left by another
+    /// thread or task than entered it, as generators are; then what is held is given back.
+    fn pop(&self, who: Option<usize>) -> PyResult<Py<Guard>> {
         let mut entered = self.entered();
-        let guards = entered.get_mut(&who);
-        let guard = guards.and_then(Vec::pop);
-        if entered.get(&who).is_some_and(Vec::is_empty) {
-            entered.remove(&who);
+        let place = entered.iter().rposition(|(by, _)| Some(*by) == who);
+        let place = place.or_else(|| entered.iter().rposition(|(_, guard)| guard.get().is_held()));
+        match place.or(entered.len().checked_sub(1)) {
+            Some(place) => Ok(entered.remove(place).1),
+            None => Err(PyRuntimeError::new_err("it is left and has not been entered")),
         }
-        guard.ok_or_else(|| PyRuntimeError::new_err("it is left by who has not entered it"))
     }
 
     /// The limit of a call: its own, or the lock's.
@@ -73,7 +74,8 @@ impl Lock {
 
     fn guard(&self, py: Python<'_>, held: Held) -> PyResult<Py<PyAny>> {
         let objects = self.origin.store(py)?.objects();
-        Guard::new(self.recipe.name.clone(), objects, held).into_py_any(py)
+        Guard::new(self.recipe.name.clone(), objects, held, self.recipe.is_detachable())
+            .into_py_any(py)
     }
 
     /// The guard, or `Timeout`.
@@ -130,6 +132,10 @@ impl Lock {
 
     fn breaking(&self, py: Python<'_>, order: &Order) -> PyResult<Call> {
         let order = order.ready()?;
+        if self.recipe.is_of_several(&self.origin) {
+            let message = "break the locks one by one, and those of a quorum at each of its stores";
+            return Err(PyTypeError::new_err(message));
+        }
         let lock = self.origin.store(py)?.lock(&self.recipe.name);
         Ok(Call::of(async move { lock.break_lease(order).await }, admin::told))
     }
@@ -154,7 +160,7 @@ impl Lock {
         Self::acquiring(slf, timeout, forever)?.wait(slf.py())
     }
 
-    /// As `acquire`; an awaitable. Cancelling it gives the lock back if it was acquired.
+    /// As `acquire`; a coroutine. Cancelling it gives the lock back if it was acquired.
     #[pyo3(signature = (timeout = None, *, forever = false))]
     fn acquire_async(
         slf: &Bound<'_, Self>,
@@ -169,7 +175,7 @@ impl Lock {
         Self::trying(slf)?.wait(slf.py())
     }
 
-    /// As `try_acquire`; an awaitable.
+    /// As `try_acquire`; a coroutine.
     fn try_acquire_async(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         Self::trying(slf)?.start(slf.py())
     }
@@ -180,7 +186,7 @@ impl Lock {
         self.wanted(py)?.inspecting()?.wait(py)
     }
 
-    /// As `inspect`; an awaitable.
+    /// As `inspect`; a coroutine.
     fn inspect_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.wanted(py)?.inspecting()?.start(py)
     }
@@ -190,7 +196,7 @@ impl Lock {
         self.resizing(py, limit)?.wait(py)
     }
 
-    /// As `resize`; an awaitable.
+    /// As `resize`; a coroutine.
     fn resize_async(&self, py: Python<'_>, limit: u32) -> PyResult<Py<PyAny>> {
         self.resizing(py, limit)?.start(py)
     }
@@ -201,7 +207,7 @@ impl Lock {
         Self::resuming(slf, holder)?.wait(slf.py())
     }
 
-    /// As `resume`; an awaitable.
+    /// As `resume`; a coroutine.
     fn resume_async(slf: &Bound<'_, Self>, holder: &str) -> PyResult<Py<PyAny>> {
         Self::resuming(slf, holder)?.start(slf.py())
     }
@@ -211,7 +217,7 @@ impl Lock {
         self.releasing_detached(py, holder)?.wait(py)
     }
 
-    /// As `release_detached`; an awaitable.
+    /// As `release_detached`; a coroutine.
     fn release_detached_async(&self, py: Python<'_>, holder: &str) -> PyResult<Py<PyAny>> {
         self.releasing_detached(py, holder)?.start(py)
     }
@@ -231,7 +237,7 @@ impl Lock {
         self.breaking(py, &Order { expect, force, reason, by })?.wait(py)
     }
 
-    /// As `break_lease`; an awaitable.
+    /// As `break_lease`; a coroutine.
     #[pyo3(signature = (*, expect = None, force = false, reason = None, by = None))]
     fn break_lease_async(
         &self,
@@ -259,7 +265,7 @@ impl Lock {
         _exc: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        self.pop(thread(py)?)?.get().leaving(!exc_type.is_none())?.wait(py)
+        self.pop(thread(py).ok())?.get().leaving(!exc_type.is_none())?.wait(py)
     }
 
     fn __aenter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -280,7 +286,7 @@ impl Lock {
         _exc: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<Py<PyAny>> {
-        self.pop(task(py)?)?.get().leaving(!exc_type.is_none())?.start(py)
+        self.pop(task(py).ok())?.get().leaving(!exc_type.is_none())?.start(py)
     }
 
     fn __repr__(&self) -> String {

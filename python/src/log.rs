@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::messenger;
+use crate::{gate, messenger};
 
 /// `logging`'s number of the least level that is passed on.
 static LEAST: AtomicU8 = AtomicU8::new(30);
@@ -49,8 +49,8 @@ impl Subscriber for Forward {
         let mut line = Line::default();
         event.record(&mut line);
         let text = line.message + &line.fields;
-        messenger::spawn(async move {
-            Python::try_attach(|py| {
+        messenger::log(move || {
+            gate::attach(|py| {
                 let logger = py
                     .import("logging")
                     .and_then(|logging| logging.call_method1("getLogger", ("leaselock",)));

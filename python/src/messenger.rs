@@ -1,53 +1,98 @@
-//! The one thread that waits for what Python awaits, and tells it.
+//! The threads that tell Python what the library has to say.
 //!
-//! It alone waits for the interpreter's lock on behalf of the library: see the invariant of the crate.
+//! They alone wait for the interpreter's lock on behalf of the library: see the invariant of the crate. What runs a
+//! program's own code has a thread of its own, so that nothing else waits for it: [log lines](log), and each
+//! [callback](run_apart).
 
 use std::pin::Pin;
 use std::sync::OnceLock;
+use std::thread;
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::call::Told;
 use crate::forks::Native;
+use crate::gate;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The messenger of this process, behind those of the processes it was forked from.
+/// A thread of this process, behind those of the processes it was forked from.
 #[derive(Debug)]
 struct Messenger {
     tasks: Native<UnboundedSender<Task>>,
     of_child: OnceLock<Box<Messenger>>,
 }
 
-static MESSENGER: OnceLock<Messenger> = OnceLock::new();
+static RESULTS: OnceLock<Messenger> = OnceLock::new();
+static LOG: OnceLock<Messenger> = OnceLock::new();
 
-/// Has the messenger's thread run a task. Where there can be no thread it is dropped.
+/// Has the thread that tells results run a task, which runs nothing of the program's own. Where there can be no
+/// thread it is dropped.
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    let mut messenger = MESSENGER.get_or_init(Messenger::start);
-    loop {
-        match messenger.tasks.get() {
-            Some(tasks) => return drop(tasks.send(Box::pin(task))),
-            None => messenger = messenger.of_child.get_or_init(|| Box::new(Messenger::start())),
-        }
-    }
+    drop(Messenger::of(&RESULTS).send(Box::pin(task)));
+}
+
+/// Has the thread that tells the log do so, in the order of these calls.
+pub(crate) fn log(tell: impl FnOnce() + Send + 'static) {
+    drop(Messenger::of(&LOG).send(Box::pin(async move { tell() })));
+}
+
+/// Runs something of the program's own on a thread of its own; it is dropped where there can be none.
+pub(crate) fn run_apart(run: impl FnOnce() + Send + 'static) {
+    drop(thread::Builder::new().name("leaselock-callback".to_owned()).spawn(run));
+}
+
+/// Sees a future to its end on a thread of its own, for what runs something of the program's own under way.
+/// Whoever drops what comes back drops the future.
+pub(crate) async fn see_apart<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (mut done, output) = oneshot::channel();
+    run_apart(move || {
+        let Some(runtime) = runtime() else { return };
+        let output = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = done.closed() => None,
+                output = work => Some(output),
+            }
+        });
+        drop(done.send(output));
+    });
+    output.await.ok().flatten()
+}
+
+fn runtime() -> Option<Runtime> {
+    Builder::new_current_thread().enable_time().build().ok()
 }
 
 impl Messenger {
+    /// That of this process.
+    fn of(first: &'static OnceLock<Self>) -> &'static UnboundedSender<Task> {
+        let mut messenger = first.get_or_init(Self::start);
+        loop {
+            match messenger.tasks.get() {
+                Some(tasks) => return tasks,
+                None => messenger = messenger.of_child.get_or_init(|| Box::new(Self::start())),
+            }
+        }
+    }
+
     fn start() -> Self {
         let (tasks, mut asked) = unbounded_channel::<Task>();
         let work = move || {
-            let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
+            let Some(runtime) = runtime() else { return };
             runtime.block_on(async {
                 while let Some(task) = asked.recv().await {
                     drop(tokio::spawn(task));
                 }
             });
         };
-        drop(std::thread::Builder::new().name("leaselock-python".to_owned()).spawn(work));
+        drop(thread::Builder::new().name("leaselock-python".to_owned()).spawn(work));
         Self { tasks: Native::new(tasks), of_child: OnceLock::new() }
     }
 }
@@ -72,8 +117,7 @@ pub(crate) fn start(
             _ = cancelled => return,
             told = work => told,
         };
-        // Nothing can be told any more when the interpreter ends.
-        Python::try_attach(|py| {
+        gate::attach(|py| {
             let (failed, value) = match told(py) {
                 Ok(value) => (false, value),
                 Err(error) => (true, error.into_value(py).into_any()),

@@ -2,7 +2,6 @@
 
 use leaselock::{LeasePhase, LeaseWatch, Start};
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -89,7 +88,7 @@ impl Once {
         self.starting(py)?.wait(py)
     }
 
-    /// As `start`; an awaitable.
+    /// As `start`; a coroutine.
     fn start_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.starting(py)?.start(py)
     }
@@ -99,7 +98,7 @@ impl Once {
         self.inspecting(py)?.wait(py)
     }
 
-    /// As `inspect`; an awaitable.
+    /// As `inspect`; a coroutine.
     fn inspect_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.inspecting(py)?.start(py)
     }
@@ -117,7 +116,7 @@ impl Once {
         self.forgetting(py, &Order { expect, force, reason, by })?.wait(py)
     }
 
-    /// As `forget`; an awaitable.
+    /// As `forget`; a coroutine.
     #[pyo3(signature = (*, expect = None, force = false, reason = None, by = None))]
     fn forget_async(
         &self,
@@ -144,26 +143,34 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn take(&self) -> PyResult<leaselock::Run> {
-        let run = self.run.lock().take();
-        run.ok_or_else(|| PyRuntimeError::new_err(format!("the run of {} is over", self.key)))
+    fn over(&self) -> PyErr {
+        if self.run.lock().is_ours() {
+            errors::over(&format!("the run of {} is over", self.key))
+        } else {
+            errors::forked(&format!("the run of {}", self.key))
+        }
     }
 
     fn watch(&self) -> PyResult<LeaseWatch> {
-        let run = self.run.lock();
-        let run = run.get().ok_or_else(|| errors::over("the run is over"))?;
-        Ok(run.guard().watch())
+        let watch = self.run.lock().get().map(|run| run.guard().watch());
+        watch.ok_or_else(|| self.over())
     }
 
     fn finishing(&self, result: &Bound<'_, PyAny>) -> PyResult<Call> {
-        let result = convert::payload(result)?;
-        let run = self.take()?;
+        let result = convert::result(result)?;
+        let run = self.run.lock().take();
+        let run = run.ok_or_else(|| self.over())?;
         Ok(Call::done(async move { run.finish(&result).await }))
     }
 
-    fn giving_back(&self) -> PyResult<Call> {
-        let run = self.take()?;
-        Ok(Call::done(async move { run.give_back().await }))
+    fn giving_back(&self) -> Call {
+        let run = self.run.lock().take();
+        Call::done(async move {
+            match run {
+                Some(run) => run.give_back().await.map(drop),
+                None => Ok(()),
+            }
+        })
     }
 }
 
@@ -179,9 +186,8 @@ impl Run {
     /// The fencing token of this run.
     #[getter]
     fn token(&self) -> PyResult<u64> {
-        let run = self.run.lock();
-        let run = run.get().ok_or_else(|| errors::over("the run is over"))?;
-        Ok(run.guard().token().get())
+        let token = self.run.lock().get().map(|run| run.guard().token().get());
+        token.ok_or_else(|| self.over())
     }
 
     /// Why its lease was lost; None while it is held.
@@ -209,18 +215,18 @@ impl Run {
         self.finishing(result)?.wait(py)
     }
 
-    /// As `finish`; an awaitable.
+    /// As `finish`; a coroutine.
     fn finish_async(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.finishing(result)?.start(py)
     }
 
-    /// The work has failed: it may be run again at once.
+    /// The work has failed: it may be run again at once. Where it is over already, nothing is done.
     fn give_back(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.giving_back()?.wait(py)
+        self.giving_back().wait(py)
     }
 
-    /// As `give_back`; an awaitable.
+    /// As `give_back`; a coroutine.
     fn give_back_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.giving_back()?.start(py)
+        self.giving_back().start(py)
     }
 }

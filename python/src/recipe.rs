@@ -227,6 +227,15 @@ macro_rules! terms {
 pub(crate) use {terms, with};
 
 impl Recipe {
+    /// Whether what is acquired may be left to another process.
+    pub(crate) fn is_detachable(&self) -> bool {
+        matches!(self.kind, Kind::Lock) && self.terms.no_keeper
+    }
+
+    pub(crate) fn is_of_several(&self, origin: &Origin) -> bool {
+        matches!(self.kind, Kind::All(_)) || matches!(origin, Origin::Quorum(_))
+    }
+
     pub(crate) fn wanted(&self, origin: &Origin, py: Python<'_>) -> PyResult<Wanted> {
         let (name, terms) = (self.name.as_str(), &self.terms);
         Ok(match &self.kind {

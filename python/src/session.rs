@@ -1,12 +1,14 @@
 //! One lease for many locks.
 
+use leaselock::{LeasePhase, LeaseWatch, Release};
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use crate::call::Call;
-use crate::convert::Seconds;
+use crate::convert::{self, Seconds};
 use crate::errors;
-use crate::forks::Slot;
+use crate::forks::{Native, Slot};
+use crate::guard::{call_at_end, end, loss, released};
 use crate::lock::Lock;
 use crate::options::Polling;
 use crate::recipe::{Kind, Recipe, terms};
@@ -17,10 +19,21 @@ use crate::store::{Origin, Store};
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) store: Py<Store>,
-    pub(crate) session: Slot<leaselock::Session>,
+    id: String,
+    watch: Native<LeaseWatch>,
+    session: Slot<leaselock::Session>,
 }
 
 impl Session {
+    pub(crate) fn new(store: Py<Store>, session: leaselock::Session) -> Self {
+        let (id, watch) = (session.id().to_string(), Native::new(session.watch()));
+        Self { store, id, watch, session: Slot::new(session) }
+    }
+
+    fn watch(&self) -> PyResult<LeaseWatch> {
+        self.watch.get().cloned().ok_or_else(|| errors::forked("the session"))
+    }
+
     pub(crate) fn session(&self) -> PyResult<leaselock::Session> {
         let session = self.session.lock();
         match (session.get(), session.is_ours()) {
@@ -30,14 +43,19 @@ impl Session {
         }
     }
 
-    /// Ends it; nothing is to be done where that has been done before.
-    fn closing(&self) -> Call {
+    /// Ends it; nothing is to be done where that has been done before. `raised`: at the end of a block that has,
+    /// where what went wrong matters more.
+    fn closing(&self, raised: bool) -> Call {
         let session = self.session.lock().take();
-        Call::done(async move {
+        let work = async move {
             match session {
-                Some(session) => session.close().await.map(drop),
-                None => Ok(()),
+                Some(session) => session.close().await,
+                None => Ok(Release::Released),
             }
+        };
+        Call::new(work, move |py, release| match released(release) {
+            Err(_) if raised => Ok(py.None()),
+            released => released.map(|_| py.None()),
         })
     }
 }
@@ -48,6 +66,38 @@ impl Session {
     #[getter]
     fn is_held(&self) -> bool {
         self.session().is_ok_and(|session| session.is_held())
+    }
+
+    /// The identity of its lease, a UUID.
+    #[getter]
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Why its lease was lost; None while it is held, and when it was closed.
+    #[getter]
+    fn loss(&self) -> Option<String> {
+        loss(self.watch.get()?)
+    }
+
+    /// Raises `Lost` unless it is held: for loops.
+    fn check(&self) -> PyResult<()> {
+        if let LeasePhase::Lost(reason) = self.watch()?.status().phase {
+            return Err(errors::lost(&reason));
+        }
+        self.session().map(drop)
+    }
+
+    /// Calls `callback` with the reason when it is lost, in a thread of its own; never when it is closed first.
+    fn on_lost(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
+        convert::ensure_plain_function(&callback)?;
+        call_at_end(self.watch()?, callback.unbind());
+        Ok(())
+    }
+
+    /// Waits until it is lost, and returns why; None when it was closed first. For asyncio.
+    fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Call::new(end(self.watch()?), |py, reason| reason.into_py_any(py)).start(py)
     }
 
     /// How many seconds it is held for certain if nothing renews it; 0 when it is lost or closed.
@@ -118,31 +168,45 @@ impl Session {
         Lock::new(Origin::Session(slf), recipe, timeout)
     }
 
-    /// Gives back everything that is held under it, and ends it.
+    /// Gives back everything that is held under it, and ends it. Raises `Lost` when it had been lost before.
     fn close(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.closing().wait(py)
+        self.closing(false).wait(py)
     }
 
-    /// As `close`; an awaitable.
+    /// As `close`; a coroutine.
     fn close_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.closing().start(py)
+        self.closing(false).start(py)
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __enter__(slf: Py<Self>) -> PyResult<Py<Self>> {
+        slf.get().check()?;
+        Ok(slf)
     }
 
-    #[pyo3(signature = (*_raised))]
-    fn __exit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.closing().wait(py)
+    #[pyo3(signature = (exc_type, _exc, _traceback))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: &Bound<'_, PyAny>,
+        _exc: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.closing(!exc_type.is_none()).wait(py)
     }
 
     fn __aenter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        slf.get().check()?;
         Ok(py.import("leaselock._asyncio")?.call_method1("entered", (slf,))?.unbind())
     }
 
-    #[pyo3(signature = (*_raised))]
-    fn __aexit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.closing().start(py)
+    #[pyo3(signature = (exc_type, _exc, _traceback))]
+    fn __aexit__(
+        &self,
+        py: Python<'_>,
+        exc_type: &Bound<'_, PyAny>,
+        _exc: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.closing(!exc_type.is_none()).start(py)
     }
 }

@@ -1,8 +1,10 @@
 //! A store of locks, and what else locks come from.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use leaselock::Quorum;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
@@ -21,7 +23,10 @@ use crate::once::Once;
 use crate::options::{Polling, WakeHints};
 use crate::recipe::{Kind, Recipe, Terms, terms, with};
 use crate::session::Session;
-use crate::{errors, wait};
+use crate::{errors, gate, wait};
+
+/// How long the end of the interpreter may be held up, by stores and by callbacks each.
+const LONGEST_END: Duration = Duration::from_secs(5);
 
 /// What a store is opened with, to open it again in a process that was forked.
 #[derive(Clone, Debug)]
@@ -62,6 +67,17 @@ pub(crate) fn open(
     let opening = Opening { url, options, prefix, check, wake_hints };
     let store = opening.open(py)?;
     Ok(Store { opening, store: Slot::new(store) })
+}
+
+/// Gives back what is held by these stores, and lets no thread of the package into Python any more: for the end
+/// of the interpreter. A store that does not answer is not waited for.
+#[pyfunction]
+pub(crate) fn end(py: Python<'_>, stores: Vec<Py<Store>>) -> PyResult<()> {
+    let stores = stores.iter().filter_map(|store| store.get().present());
+    let shutdowns = join_all(stores.map(|store| async move { store.shutdown().await }));
+    let ended = wait::wait_at_most(py, shutdowns, LONGEST_END).map(drop);
+    gate::close(py, LONGEST_END);
+    ended
 }
 
 /// Where a lock comes from.
@@ -117,17 +133,19 @@ impl Store {
         // Its connections and its keeper stayed with the parent.
         let opened = self.opening.open(py)?;
         let mut store = self.store.lock();
-        if store.get().is_none() {
+        // Another thread may have been faster.
+        let first = store.get().cloned();
+        if first.is_none() {
             *store = Native::new(opened.clone());
         }
-        Ok(opened)
+        Ok(first.unwrap_or(opened))
     }
 
     fn opening_session(slf: &Bound<'_, Self>, terms: &Terms) -> PyResult<Call> {
         let builder = with!(slf.get().live(slf.py())?.session(), terms; ttl renew_every; owner);
         let store = slf.clone().unbind();
         Ok(Call::of(builder.open(), move |py, session| {
-            Session { store, session: Slot::new(session) }.into_py_any(py)
+            Session::new(store, session).into_py_any(py)
         }))
     }
 
@@ -372,7 +390,7 @@ impl Store {
         Self::opening_session(slf, &terms!(ttl, renew_every, owner))?.wait(slf.py())
     }
 
-    /// As `session`; an awaitable: `async with await store.session_async() as session:`.
+    /// As `session`; a coroutine: `async with await store.session_async() as session:`.
     #[pyo3(signature = (*, ttl = None, renew_every = None, owner = None))]
     fn session_async(
         slf: &Bound<'_, Self>,
@@ -398,6 +416,13 @@ impl Store {
         Objects { store: slf }
     }
 
+    /// The names of all locks that start with `prefix`, for `for` and `async for`, by listing alone.
+    #[pyo3(signature = (prefix = ""))]
+    fn names(&self, py: Python<'_>, prefix: &str) -> PyResult<Items> {
+        let found = self.live(py)?.names(prefix).boxed();
+        Ok(Items::new(found, |py, name| name.into_py_any(py)))
+    }
+
     /// Every lock whose name starts with `prefix`, for `for` and `async for`: dicts as `leaselock show --json`
     /// prints them.
     #[pyo3(signature = (prefix = ""))]
@@ -411,7 +436,7 @@ impl Store {
         self.diagnosing(py)?.wait(py)
     }
 
-    /// As `diagnose`; an awaitable.
+    /// As `diagnose`; a coroutine.
     fn diagnose_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.diagnosing(py)?.start(py)
     }
@@ -422,7 +447,7 @@ impl Store {
         self.shutting_down().wait(py)
     }
 
-    /// As `shutdown`; an awaitable.
+    /// As `shutdown`; a coroutine.
     fn shutdown_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.shutting_down().start(py)
     }

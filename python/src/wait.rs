@@ -42,10 +42,24 @@ impl Bell {
 /// # Errors
 /// What the signal handler raises, `KeyboardInterrupt` for example.
 pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+    let output = wait_at_most(py, work, Duration::MAX)?;
+    Ok(output.expect("no wait takes five hundred thousand million years"))
+}
+
+/// The same, for so long at most, give or take [`LOOK`].
+///
+/// # Errors
+/// As of [`wait`].
+pub(crate) fn wait_at_most<T: Send>(
+    py: Python<'_>,
+    work: impl Future<Output = T> + Send,
+    limit: Duration,
+) -> PyResult<Option<T>> {
     let bell = Arc::new(Bell::default());
     let waker = Waker::from(Arc::clone(&bell));
     let mut work = pin!(work);
     let mut due = true;
+    let mut waited = Duration::ZERO;
     loop {
         let polled = py.detach(|| {
             if due && let Poll::Ready(output) = work.as_mut().poll(&mut Context::from_waker(&waker))
@@ -55,9 +69,13 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send
             due = bell.wait();
             None
         });
-        if let Some(output) = polled {
-            return Ok(output);
+        if polled.is_some() {
+            return Ok(polled);
         }
         py.check_signals()?;
+        waited = waited.saturating_add(if due { Duration::ZERO } else { LOOK });
+        if waited >= limit {
+            return Ok(None);
+        }
     }
 }

@@ -1,6 +1,8 @@
 """The same in asyncio."""
 
 import asyncio
+import contextlib
+import gc
 import time
 
 import pytest
@@ -107,16 +109,28 @@ def test_a_block_that_is_cancelled_at_the_last_moment_holds_nothing(store):
 
 def test_a_loop_that_ends_gives_the_lock_back(store):
     async def main():
-        store.lock("x").acquire_async()  # never awaited
+        tasks.append(asyncio.ensure_future(store.lock("x").acquire_async()))
+        await asyncio.sleep(0)
 
+    tasks = []
     run(main())
     with store.lock("x", ttl=30, timeout=PATIENCE) as guard:
         assert guard.is_held
 
 
-def test_without_a_loop_it_says_so(store):
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        store.lock("x").acquire_async()
+def test_calls_are_coroutines(store):
+    guard = asyncio.run(store.lock("x").acquire_async())
+    assert asyncio.run(guard.release_async()) is True
+
+    async def main():
+        guard = await asyncio.create_task(store.lock("x").acquire_async())
+        assert guard.is_held
+        again = guard.release_async()
+        assert await again is True
+        with pytest.raises(RuntimeError):
+            await again
+
+    run(main())
 
 
 def test_latches_are_awaited(store):
@@ -161,10 +175,10 @@ def test_every_method_that_waits_has_a_twin():
         leaselock.Barrier: set(),
         leaselock.Once: set(),
         leaselock.Run: {"check", "lost_async"},
-        leaselock.Session: {"lock", "read_lock", "write_lock", "semaphore"},
+        leaselock.Session: {"lock", "read_lock", "write_lock", "semaphore", "check", "on_lost", "lost_async"},
         leaselock.Store: {
             *("lock", "read_lock", "write_lock", "semaphore", "lock_all", "election", "once", "start_once"),
-            *("latch", "barrier", "list", "objects"),
+            *("latch", "barrier", "list", "names", "objects"),
         },
     }
     for kind, known in plain.items():
@@ -231,6 +245,7 @@ def test_lists_diagnoses_and_gatherings(store):
         for name in "abc":
             await (await store.lock(f"l/{name}").acquire_async()).release_async()
         assert sorted([info["name"] async for info in store.list("l/")]) == ["l/a", "l/b", "l/c"]
+        assert sorted([name async for name in store.names("l/")]) == ["l/a", "l/b", "l/c"]
         assert (await store.diagnose_async())["fit"] is True
         latch = store.latch("latch", 1)
         assert (await latch.arrive_async("m"))["open"]
@@ -385,5 +400,173 @@ def test_who_leads_is_followed(store):
         async for leader in seen:
             assert leader is None
             break
+
+    run(main())
+
+
+def test_a_block_is_left_by_another_task(store):
+    """As asynchronous generators are that are not used up, and exit stacks that are entered in tasks."""
+
+    async def main():
+        lock = store.lock("x")
+
+        async def holding():
+            async with lock:
+                yield
+
+        async for _ in holding():
+            break
+        gc.collect()
+        async with store.lock("x", timeout=PATIENCE):
+            pass
+        stack = contextlib.AsyncExitStack()
+        await asyncio.ensure_future(stack.enter_async_context(lock))
+        assert store.lock("x").try_acquire() is None
+        await stack.aclose()
+        async with store.lock("x", timeout=PATIENCE):
+            pass
+        with pytest.raises(RuntimeError, match="not been entered"):
+            await lock.__aexit__(None, None, None)
+
+    run(main())
+
+
+def test_work_that_tidies_up_keeps_its_lock_until_it_has(store):
+    """However often it is cancelled."""
+
+    async def main():
+        seen = []
+
+        async def work():
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                for _ in range(5):
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0.05)
+                seen.append(store.lock("x").try_acquire() is None)
+
+        async def under(run_it):
+            task = asyncio.ensure_future(run_it)
+            for _ in range(3):
+                await asyncio.sleep(0.02)
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        async def held():
+            async with store.lock("x") as guard:
+                await guard.run_async(work())
+
+        async def led(guard):
+            await work()
+
+        await under(held())
+        await under(store.election("x", timeout=PATIENCE).lead_async(led))
+        assert seen == [True, True]
+
+        async def once():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(0.1)
+            seen.append(store.once("y").inspect()["state"])
+
+        await under(store.once("y").run_async(once))
+        assert seen[2:] in ([], ["held"])
+
+    run(main())
+
+
+def test_work_is_not_begun_without_its_lock(store):
+    async def main():
+        begun = []
+
+        async def work():
+            begun.append(True)
+
+        guard = await store.lock("x", ttl=2).acquire_async()
+        await guard.release_async()
+        with pytest.raises(leaselock.Lost, match="given back"):
+            await guard.run_async(work())
+        with pytest.raises(leaselock.Lost):
+            async with guard:
+                begun.append(True)
+        assert begun == []
+
+    run(main())
+
+
+def test_what_goes_wrong_in_the_end_is_the_cause(store):
+    async def main():
+        async def work():
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                raise OSError("the disk is full")
+
+        guard = await store.lock("x", ttl=2).acquire_async()
+        working = asyncio.ensure_future(guard.run_async(work()))
+        await asyncio.sleep(0.01)
+        await store.lock("x").break_lease_async(force=True)
+        with pytest.raises(leaselock.Lost) as lost:
+            await working
+        assert isinstance(lost.value.__cause__, OSError)
+
+    run(main())
+
+
+def test_callbacks_that_wait_are_in_nobodys_way(store):
+    """Neither of each other, nor of what is awaited."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        told = []
+        held = store.lock("other").acquire()
+
+        async def awaiting():
+            async with store.lock("third"):
+                told.append("third")
+
+        async def acquired():
+            async with store.lock("free", timeout=PATIENCE):
+                return True
+
+        def waits(reason):
+            with store.lock("other"):
+                told.append("other")
+
+        guards = [await store.lock(f"l/{number}", ttl=2).acquire_async() for number in range(3)]
+        guards[0].on_lost(waits)
+        guards[1].on_lost(lambda reason: asyncio.run_coroutine_threadsafe(awaiting(), loop).result())
+        guards[2].on_lost(lambda reason: told.append("at once"))
+        for guard in guards:
+            await store.lock(guard.name).break_lease_async(force=True)
+        for guard in guards:
+            await guard.lost_async()
+        assert await acquired()
+        while len(told) < 2:
+            await asyncio.sleep(0.01)
+        assert sorted(told) == ["at once", "third"]
+        held.release()
+        while len(told) < 3:
+            await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_an_update_may_wait(store):
+    async def main():
+        held = store.lock("x").acquire()
+
+        def change(old):
+            with store.lock("x", timeout=PATIENCE):
+                return b"1"
+
+        changing = asyncio.ensure_future(store.objects().update_async("data/x", change))
+        await asyncio.sleep(0.05)
+        async with store.lock("y"):
+            pass
+        await held.release_async()
+        assert await changing == b"1"
 
     run(main())

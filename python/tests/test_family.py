@@ -91,7 +91,7 @@ def test_a_session_holds_many_and_ends_them_all(store):
         with session.semaphore("permits", 2), session.read_lock("table"):
             pass
     assert not any(guard.is_held for guard in guards)
-    assert not session.is_held
+    assert not session.is_held and session.loss is None and len(session.id) == 36
     with pytest.raises(leaselock.Lost, match="closed"):
         session.lock("x").acquire()
     assert store.lock("shard/0", timeout=PATIENCE).acquire().is_held
@@ -107,6 +107,10 @@ def test_a_majority_of_stores(tmp_path):
         assert info["state"] == "held" and info["token"] == guard.token
         assert [member["url"] for member in info["members"]] == [store.url for store in stores]
         assert any(member["lock"]["state"] == "held" for member in info["members"])
+        with pytest.raises(TypeError, match="each of its stores"):
+            quorum.lock("x").break_lease(force=True)
+        with pytest.raises(TypeError, match="one by one"):
+            stores[0].lock_all(["a", "b"]).break_lease(force=True)
     with pytest.raises(leaselock.InvalidOptions):
         leaselock.Quorum(stores[:2]).lock("x")
 
@@ -238,3 +242,49 @@ def test_a_result_is_forgotten(store):
         once.forget()
     assert once.forget(force=True, reason="test")["holder"] is None
     assert once.run(lambda: 2) == 2
+
+
+def test_a_session_that_is_lost_says_so(store):
+    reasons = []
+    with pytest.raises(leaselock.Lost):
+        with store.session(ttl=2) as session:
+            session.check()
+            session.on_lost(reasons.append)
+            guard = session.lock("x").acquire()
+            store.lock("x").break_lease(force=True)
+            eventually("it is lost", lambda: not session.is_held)
+    assert session.loss and not guard.is_held
+    eventually("it is told", lambda: reasons)
+    with pytest.raises(leaselock.Lost):
+        session.check()
+    with pytest.raises(KeyError, match="own"):
+        with store.session(ttl=2) as session:
+            guard = session.lock("x", timeout=PATIENCE).acquire()
+            store.lock("x").break_lease(force=True)
+            eventually("it is lost", lambda: not session.is_held)
+            raise KeyError("own")
+
+
+def test_a_long_result_is_recorded_and_one_that_cannot_be_gives_the_key_back(store):
+    assert store.once("long").run(lambda: "x" * 60_000) == store.once("long").run(lambda: "") == "x" * 60_000
+    failed = []
+    for result, error in [
+        (object(), TypeError),
+        (float("nan"), ValueError),
+        ("x" * 70_000, leaselock.InvalidOptions),
+    ]:
+        with pytest.raises(error) as raised:
+            store.once("x").run(lambda: result)
+        failed.append(raised.value)
+    # Whoever keeps the exceptions keeps nothing else.
+    assert store.once("x", timeout=PATIENCE).run(lambda: 1) == 1 and len(failed) == 3
+
+
+def test_what_cannot_be_is_told_when_it_is_made(store):
+    with pytest.raises(TypeError, match="tll"):
+        store.once("x", tll=3)
+    with pytest.raises(ValueError, match="ordre"):
+
+        @store.once("pay/{ordre}")
+        def pay(order):
+            raise AssertionError

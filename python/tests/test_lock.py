@@ -1,5 +1,6 @@
 """Locks, on every store."""
 
+import contextlib
 import threading
 from datetime import timedelta
 
@@ -146,3 +147,99 @@ def test_locks_are_listed(store):
 
 def test_a_store_is_diagnosed(store):
     assert store.diagnose()["fit"] is True
+
+
+def test_a_block_is_left_by_another_thread(store):
+    """As generators are that a pool of threads enters and leaves."""
+    lock = store.lock("x")
+
+    @contextlib.contextmanager
+    def holding():
+        with lock:
+            yield
+
+    block, entered, left = holding(), threading.Event(), threading.Event()
+
+    def enter():
+        block.__enter__()
+        entered.set()
+        left.wait(PATIENCE)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    entered.wait(PATIENCE)
+    block.__exit__(None, None, None)
+    left.set()
+    thread.join(PATIENCE)
+    assert store.lock("x").try_acquire() is not None
+
+
+def test_what_cannot_be_left_stays_held(store):
+    """A call that is refused costs nothing."""
+    guards = [
+        store.lock("l").acquire(),
+        store.write_lock("w").acquire(),
+        store.semaphore("s", 2).acquire(),
+        store.election("e").acquire(),
+    ]
+    for guard in guards:
+        with pytest.raises(TypeError, match="keeper=False"):
+            guard.detach()
+        assert guard.is_held
+    with pytest.raises(TypeError, match="writer"):
+        guards[0].downgrade()
+    assert guards[0].is_held
+
+
+def test_every_release_tells_the_same(store):
+    guard = store.lock("x", ttl=2).acquire()
+    assert [guard.release(), guard.release()] == [True, True]
+    guard = store.lock("x", ttl=2).acquire()
+    store.lock("x").break_lease(force=True)
+    eventually("it is lost", lambda: not guard.is_held)
+    for _ in range(2):
+        with pytest.raises(leaselock.Lost):
+            guard.release()
+
+
+def test_a_release_waits_for_a_renewal(store):
+    for _ in range(50):
+        guard = store.lock("x", keeper=False).acquire()
+        renewing = threading.Thread(target=renew, args=(guard,))
+        renewing.start()
+        assert guard.release() is True and not guard.is_held
+        renewing.join(PATIENCE)
+
+
+def renew(guard):
+    with contextlib.suppress(leaselock.Lost):
+        guard.renew()
+
+
+def test_times_and_options_that_are_none(store, tmp_path):
+    for nonsense in [True, False]:
+        with pytest.raises(TypeError, match="try_acquire"):
+            store.lock("x").acquire(nonsense)
+    # Options that are not set, as programs pass them on.
+    leaselock.open(f"file://{tmp_path}/locks", prefix=None, endpoint=None)
+
+
+def test_what_is_called_back_is_a_function(store):
+    guard = store.lock("x").acquire()
+
+    async def coroutine(reason):
+        raise AssertionError
+
+    for nonsense in [5, coroutine]:
+        with pytest.raises(TypeError, match="function"):
+            guard.on_lost(nonsense)
+
+
+def test_whatever_has_bytes_is_written(store):
+    objects = store.objects()
+    for number, data in enumerate([b"1", bytearray(b"1"), memoryview(b"1"), memoryview(b"1-1")[::3][:1]]):
+        objects.put_new(f"data/{number}", data)
+        assert objects.read(f"data/{number}") == b"1"
+    for nonsense in ["text", 7, [49]]:
+        with pytest.raises(TypeError, match="bytes are expected"):
+            objects.put_new("data/x", nonsense)

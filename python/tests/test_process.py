@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 
@@ -66,6 +68,52 @@ def test_a_fork_gets_a_store_of_its_own_and_no_guards(store):
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert guard.is_held
         guard.renew()
+
+
+def in_a_child(work):
+    """Forks, runs `work` in the child, and answers how that exited: with 0 if `work` raised nothing."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_that_leaves_a_block_by_an_exception_gets_that(store):
+    def work():
+        with store.lock("x"):
+            if (pid := os.fork()) == 0:
+                sys.exit(7)
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    assert in_a_child(work) == 7
+
+
+def test_threads_of_a_child_share_its_store(store):
+    def work():
+        guards, begin = [], threading.Barrier(8)
+
+        def hold(number):
+            begin.wait()
+            guards.append(store.lock(f"l/{number}", ttl=60).acquire())
+
+        threads = [threading.Thread(target=hold, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert len(guards) == 8
+        store.shutdown()
+        assert not any(guard.is_held for guard in guards)
+
+    for _ in range(3):
+        assert in_a_child(work) == 0
 
 
 def count(url, rounds, name):
@@ -143,6 +191,86 @@ def test_the_end_of_the_interpreter_gives_the_lock_back(tmp_path, ending):
     """
     python(code, url, ending)
     assert leaselock.open(url).lock("x").inspect()["state"] == "free"
+
+
+BUSY = {
+    "clients in a thread that nobody waits for": """
+        def serve():
+            async def client(number):
+                while True:
+                    with contextlib.suppress(Exception):
+                        async with store.lock(f"l/{number}"):
+                            await asyncio.sleep(0)
+
+            async def main():
+                await asyncio.gather(*(client(number) for number in range(3)))
+
+            asyncio.run(main())
+
+        threading.Thread(target=serve, daemon=True).start()
+        time.sleep(0.3)
+    """,
+    "callbacks": """
+        guards = [store.lock(f"l/{number}", ttl=2).acquire() for number in range(4)]
+        for guard in guards:
+            guard.on_lost(work)
+            store.lock(guard.name).break_lease(force=True)
+        begun.wait()
+    """,
+    "updates": """
+        def serve():
+            async def main():
+                await asyncio.gather(*(store.objects().update_async(f"data/{n}", work) for n in range(4)))
+
+            asyncio.run(main())
+
+        threading.Thread(target=serve, daemon=True).start()
+        begun.wait()
+    """,
+}
+
+
+@pytest.mark.parametrize("what", BUSY)
+def test_the_end_of_the_interpreter_is_no_crash(tmp_path, what):
+    """What the package's threads do in Python then is done, or is not begun."""
+    begin = """
+        import asyncio, contextlib, sys, threading, time, leaselock
+        begun = threading.Event()
+
+        def work(_):
+            begun.set()
+            for _ in range(100):
+                time.sleep(0.002)
+
+        class Late:
+            def __del__(self, sleep=time.sleep):
+                sleep(0.3)
+
+        late = Late()
+        store = leaselock.open(sys.argv[1])
+    """
+    code = textwrap.dedent(begin) + textwrap.dedent(BUSY[what]) + "sys.exit(3)"
+    for round in range(4):
+        output = python(code, f"file://{tmp_path}/{round}")
+        assert output.returncode == 3 and "Fatal" not in output.stderr, output
+
+
+def test_a_store_that_does_not_answer_does_not_hold_up_the_end(tmp_path):
+    """The lease ends by itself."""
+    code = """
+        import os, signal, sys, time, leaselock
+        store = leaselock.open(sys.argv[1])
+        guard = store.lock("x", ttl=600).acquire()
+        os.chmod(sys.argv[2], 0)
+        os.rename(sys.argv[2], sys.argv[2] + ".gone")
+        with open(sys.argv[2], "w"):
+            pass
+    """
+    began = time.monotonic()
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    assert python(code, f"file://{locks}", str(locks)).returncode == 0
+    assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_second_interpreter_is_refused_clearly():
