@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::join_all;
 use leaselock::record::Record;
-use leaselock::{Break, ErrorKind, LockGuard, LockState, LossReason, Release, Runtime, Store};
+use leaselock::{
+    Break, ErrorKind, LeasePhase, LockGuard, LockState, LossReason, Release, Runtime, Store,
+};
 use leaselock_test_support::clock::eventually_so;
 use leaselock_test_support::counting::CountingStore;
 use leaselock_test_support::on_every_store;
@@ -401,7 +403,10 @@ async fn a_closed_session_gives_everything_back(place: Place) {
             .map(|lock| async move { lock.acquire().await.expect("acquires") }),
     )
     .await;
+    let watch = session.watch();
+    assert_eq!(watch.status().phase, LeasePhase::Held);
     assert_eq!(session.clone().close().await.expect("closes"), Release::Released);
+    assert_eq!(watch.status().phase, LeasePhase::Released);
     assert!(!session.is_held() && guards.iter().all(|guard| !guard.is_held()));
     for number in 0..5 {
         let attempt = other.lock(format!("shards/{number}")).try_acquire().await;

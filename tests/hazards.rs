@@ -2,10 +2,12 @@
 //! command.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use leaselock::clock::Clock as _;
+use futures::future::BoxFuture;
+use leaselock::clock::{Boot, Clock, Moment, SystemClock};
 use leaselock::{
     Attempt, ErrorKind, LeasePhase, Lock, LockGuard, LockState, LossReason, Release, Runtime, Store,
 };
@@ -509,4 +511,35 @@ async fn an_acquisition_that_took_longer_than_its_lease_is_given_back() {
     let history = world.lock().await.inspect().await.expect("reads").history;
     assert_eq!(history.len(), 1, "the stale one was given back first");
     assert!(guard.token() > history[0].token);
+}
+
+/// Reads one clock later than the other, as a thread does that is interrupted in between.
+#[derive(Debug, Default)]
+struct Interrupted(AtomicU32);
+
+impl Clock for Interrupted {
+    fn now(&self) -> Moment {
+        let boot = SystemClock.now().boot;
+        if self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Moment { boot, wall: SystemClock.now().wall }
+    }
+
+    fn sleep_until(&self, until: Boot) -> BoxFuture<'static, ()> {
+        SystemClock.sleep_until(until)
+    }
+}
+
+/// H24: an interruption is no disagreement of front ends, after which the store's time would not be believed.
+#[tokio::test]
+async fn who_is_interrupted_between_its_clocks_still_believes_the_store() {
+    let store = Store::builder("memory:///").clock(Arc::new(Interrupted::default()));
+    let store = store.open().await.expect("opens");
+    let guard = store.lock("x").acquire().await.expect("acquires");
+    for _ in 0..20 {
+        let info = store.lock("x").inspect().await.expect("is readable");
+        assert!(info.holders[0].remaining.is_some(), "the store's time is not known any more");
+    }
+    assert_eq!(guard.release().await.expect("releases"), Release::Released);
 }

@@ -284,7 +284,10 @@ impl TimeSource {
         let asked = store.clock.now();
         match self {
             Self::Answers => None,
-            Self::OwnWallClock(clock) => clock.note(asked.wall, WALL_TICK, asked.boot, asked.boot),
+            Self::OwnWallClock(clock) => {
+                // The wall clock was read between these two: the thread may have been interrupted in between.
+                clock.note(asked.wall, WALL_TICK, asked.boot, store.clock.now().boot)
+            }
             Self::Directory(directory, clock) => {
                 let time = timeout(&*store.clock, limit, directory.store_time()).await.ok()?;
                 let time = time.inspect_err(

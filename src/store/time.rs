@@ -39,7 +39,8 @@ impl StoreClock {
     ) -> Option<StoreNow> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at_most = date.plus(resolution).plus(received.since(sent));
-        let (mut low, mut high) = (offset(date, received), offset(at_most, received));
+        // All of these are cut to microseconds: what was cut off must not look like a disagreement.
+        let (mut low, mut high) = (offset(date, received) - 1, offset(at_most, received) + 1);
         if let Some((old_low, old_high, at)) = state.offset {
             let drift = micros(received.since(at) / DRIFT);
             let (both_low, both_high) = (low.max(old_low - drift), high.min(old_high + drift));
@@ -95,6 +96,22 @@ mod tests {
             // The store's clock stands 5,000.4 s before ours began.
             let stamp = date((5_000_400 + at as i64) / 1000);
             assert!(clock.note(stamp, RESOLUTION, boot(at), boot(at + 3)).is_some(), "{step}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_disagreement() {
+        for ahead in (0..1_000).step_by(100) {
+            let clock = StoreClock::default();
+            // A clock of microseconds, ahead of ours by less than one, that is read between two looks at ours.
+            for read in (1_000..50_000).step_by(370) {
+                let (sent, received) = (read - read % 7 * 60, read + read % 11 * 30);
+                let date = Wall::from_micros((read + ahead) as i64 / 1_000);
+                let [sent, received] =
+                    [sent, received].map(|at| Boot::new(Duration::from_nanos(at)));
+                let told = clock.note(date, Duration::from_micros(1), sent, received);
+                assert!(told.is_some(), "read at {read} ns, {ahead} ns ahead");
+            }
         }
     }
 
