@@ -57,6 +57,9 @@ async def run(lease: Lease, work: Awaitable[T]) -> T:
         await asyncio.wait({working, lost}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and lost.result() is None:  # It was given back.
             await asyncio.wait({working})
+    except GeneratorExit:  # Nothing can be awaited any more.
+        working.cancel()
+        raise
     except BaseException:
         await _ended(working)
         raise
@@ -101,6 +104,8 @@ async def lead(election: _leaselock.Election, work: Callable[[_leaselock.Guard],
         guard = await election.acquire_async(forever=True)
         try:
             done = await run(guard, work(guard))
+        except GeneratorExit:  # Nothing can be awaited any more; a guard that is dropped gives its lock back.
+            raise
         except BaseException as error:
             await _give_back(guard)  # What went wrong in the work matters more.
             if isinstance(error, Lost) and guard.loss is not None:

@@ -60,6 +60,8 @@ class Once:
         try:
             result = await run(started, work(*arguments, **named))
             await started.finish_async(result)
+        except GeneratorExit:  # Nothing can be awaited any more; a run that is dropped gives its key back.
+            raise
         except BaseException:
             try:
                 await started.give_back_async()

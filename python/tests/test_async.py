@@ -554,9 +554,11 @@ def test_callbacks_that_wait_are_in_nobodys_way(store):
     run(main())
 
 
-def test_an_update_may_wait(store):
+def test_an_update_may_wait(url):
+    store = leaselock.open(url)
+
     async def main():
-        held = store.lock("x").acquire()
+        held = await store.lock("x").acquire_async()
 
         def change(old):
             with store.lock("x", timeout=PATIENCE):
@@ -568,5 +570,33 @@ def test_an_update_may_wait(store):
             pass
         await held.release_async()
         assert await changing == b"1"
+        for _ in range(3):
+            count = await store.objects().update_async("data/x", lambda old: old + b"1")
+        assert count == b"1111"
+
+    run(main())
+
+
+def test_coroutines_that_are_closed_leave_nothing_behind(store):
+    """As those are whose loop has ended: they cannot await anything any more."""
+
+    async def main():
+        async def work(_=None):
+            await asyncio.sleep(PATIENCE)
+
+        guard = await store.lock("x").acquire_async()
+        for begun in [
+            guard.run_async(work()),
+            store.election("y").lead_async(work),
+            store.once("z").run_async(work),
+        ]:
+            begun.send(None)
+            await asyncio.sleep(0.05)
+            begun.close()
+        assert guard.is_held
+        await guard.release_async()
+        async with store.election("y", timeout=PATIENCE):
+            pass
+        assert await store.once("z", timeout=PATIENCE).run_async(asyncio.sleep, 0) is None
 
     run(main())
