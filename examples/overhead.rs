@@ -129,10 +129,10 @@ async fn take_apart(directory: DirectoryStore, rounds: usize) -> Result<(), Erro
         }
     }
     objects.delete(&key).await?;
-    let [raw, in_raw, cycle, in_cycle] = times.map(median);
+    let [raw, in_raw, cycle, in_cycle] = times.map(|times| median(times).as_micros());
     println!(
-        "  here, two raw writes {raw:.1?}, of which {in_raw:.1?} within the directory's calls; \
-         a warm cycle {cycle:.1?}, {in_cycle:.1?}"
+        "  here, two raw writes {raw} µs, of which {in_raw} within the directory's calls; \
+         a warm cycle {cycle} µs, {in_cycle}"
     );
     Ok(())
 }
