@@ -16,7 +16,7 @@ use tokio::sync::RwLock;
 use crate::call::Call;
 use crate::fence::Fence;
 use crate::forks::{Native, Slot};
-use crate::{convert, errors, gate, messenger};
+use crate::{convert, errors, lease};
 
 /// A guard of the library.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ impl Guard {
     }
 
     fn releasing(&self) -> PyResult<Call> {
-        Ok(Call::new(self.give_back()?, |py, release| released(release)?.into_py_any(py)))
+        Ok(Call::new(self.give_back()?, |py, release| lease::released(release)?.into_py_any(py)))
     }
 
     /// Gives it back at the end of a block, which may have raised: what went wrong in there matters more.
@@ -191,10 +191,7 @@ impl Guard {
             Err(_) if raised => return Ok(Call::done(async { Ok(()) })),
             release => release?,
         };
-        Ok(Call::new(release, move |py, release| match released(release) {
-            Err(_) if raised => Ok(py.None()),
-            released => released.map(|_| py.None()),
-        }))
+        Ok(Call::new(release, move |py, release| lease::left(py, release, raised)))
     }
 
     /// Has the guard of one lock renewed.
@@ -270,50 +267,6 @@ fn given_back(name: &str) -> PyErr {
     errors::over(&format!("{name} has been given back"))
 }
 
-/// How a release ended: whether it is known to be free.
-pub(crate) fn released(release: leaselock::Result<Release>) -> PyResult<bool> {
-    match release {
-        Ok(Release::Released) => Ok(true),
-        Ok(Release::Unconfirmed) => Ok(false),
-        Ok(Release::AlreadyLost(reason)) => Err(errors::lost(&reason)),
-        Err(error) => Err(errors::raise(error)),
-    }
-}
-
-/// Why a lease was lost, if it was.
-pub(crate) fn loss(watch: &LeaseWatch) -> Option<String> {
-    match watch.status().phase {
-        LeasePhase::Lost(reason) => Some(reason.to_string()),
-        _ => None,
-    }
-}
-
-/// The end of a lease: why it was lost, or nothing when it was given back first.
-pub(crate) async fn end(mut watch: LeaseWatch) -> Option<String> {
-    let mut phase = watch.status().phase;
-    loop {
-        match phase {
-            LeasePhase::Held | LeasePhase::AtRisk => phase = watch.changed().await.phase,
-            LeasePhase::Lost(reason) => return Some(reason.to_string()),
-            _ => return None,
-        }
-    }
-}
-
-/// Calls `callback` with the reason when a lease is lost.
-pub(crate) fn call_at_end(watch: LeaseWatch, callback: Py<PyAny>) {
-    messenger::spawn(async move {
-        let Some(reason) = end(watch).await else { return };
-        messenger::run_apart(move || {
-            gate::attach(|py| {
-                if let Err(error) = callback.call1(py, (reason,)) {
-                    error.write_unraisable(py, Some(callback.bind(py)));
-                }
-            });
-        });
-    });
-}
-
 #[pymethods]
 impl Guard {
     /// The lock's name; of several, with a comma between them.
@@ -377,7 +330,7 @@ impl Guard {
     /// Why the lease was lost; None while it is held, and when it was given back.
     #[getter]
     fn loss(&self) -> Option<String> {
-        loss(self.watch.get()?)
+        lease::loss(self.watch.get()?)
     }
 
     /// Renews the lease now, with one write: for programs that turned the keeper off.
@@ -415,14 +368,14 @@ impl Guard {
     /// released first. Until then the lease is held by whatever the callback refers to, this guard for example.
     fn on_lost(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
         convert::ensure_plain_function(&callback)?;
-        call_at_end(self.alive()?.watch(), callback.unbind());
+        lease::call_at_end(self.alive()?.watch(), callback.unbind());
         Ok(())
     }
 
     /// Waits until the lease is lost, and returns why; None when it was given back first.
     fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let watch = self.watch.get().cloned().ok_or_else(|| self.forked())?;
-        Call::new(end(watch), |py, reason| reason.into_py_any(py)).start(py)
+        lease::ended(watch).start(py)
     }
 
     /// Awaits `work` and returns what it returns; it is cancelled when the lease is lost, and `Lost` raised.

@@ -15,6 +15,7 @@ mod gate;
 mod gathering;
 mod guard;
 mod items;
+mod lease;
 mod lock;
 mod log;
 mod messenger;

@@ -1,6 +1,6 @@
 //! Work that is run once.
 
-use leaselock::{LeasePhase, LeaseWatch, Start};
+use leaselock::{LeaseWatch, Start};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -8,11 +8,10 @@ use pyo3::types::PyDict;
 use crate::admin::{self, Order};
 use crate::call::Call;
 use crate::convert::{self, Seconds};
-use crate::errors;
 use crate::forks::Slot;
-use crate::guard::{end, loss};
 use crate::recipe::{Terms, with};
 use crate::store::Store;
+use crate::{errors, lease};
 
 /// Work that is run once under a key, whoever asks for it: the first runs it under a lease and records its
 /// result, the others get the result.
@@ -193,20 +192,17 @@ impl Run {
     /// Why its lease was lost; None while it is held.
     #[getter]
     fn loss(&self) -> PyResult<Option<String>> {
-        Ok(loss(&self.watch()?))
+        Ok(lease::loss(&self.watch()?))
     }
 
     /// Raises `Lost` unless the lease is held under which it runs.
     fn check(&self) -> PyResult<()> {
-        match self.watch()?.status().phase {
-            LeasePhase::Lost(reason) => Err(errors::lost(&reason)),
-            _ => Ok(()),
-        }
+        lease::check(&self.watch()?)
     }
 
     /// Waits until its lease is lost, and returns why; None when the run has ended first.
     fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Call::new(end(self.watch()?), |py, reason| reason.into_py_any(py)).start(py)
+        lease::ended(self.watch()?).start(py)
     }
 
     /// Records the result, a value that JSON has: the work is not run again. Raises `Lost` when the lease was

@@ -1,18 +1,16 @@
 //! One lease for many locks.
 
-use leaselock::{LeasePhase, LeaseWatch, Release};
-use pyo3::IntoPyObjectExt;
+use leaselock::{LeaseWatch, Release};
 use pyo3::prelude::*;
 
 use crate::call::Call;
 use crate::convert::{self, Seconds};
-use crate::errors;
 use crate::forks::{Native, Slot};
-use crate::guard::{call_at_end, end, loss, released};
 use crate::lock::Lock;
 use crate::options::Polling;
 use crate::recipe::{Kind, Recipe, terms};
 use crate::store::{Origin, Store};
+use crate::{errors, lease};
 
 /// One lease for any number of locks of this process; lost together.
 #[pyclass(frozen, module = "leaselock")]
@@ -53,10 +51,7 @@ impl Session {
                 None => Ok(Release::Released),
             }
         };
-        Call::new(work, move |py, release| match released(release) {
-            Err(_) if raised => Ok(py.None()),
-            released => released.map(|_| py.None()),
-        })
+        Call::new(work, move |py, release| lease::left(py, release, raised))
     }
 }
 
@@ -77,27 +72,25 @@ impl Session {
     /// Why its lease was lost; None while it is held, and when it was closed.
     #[getter]
     fn loss(&self) -> Option<String> {
-        loss(self.watch.get()?)
+        lease::loss(self.watch.get()?)
     }
 
     /// Raises `Lost` unless it is held: for loops.
     fn check(&self) -> PyResult<()> {
-        if let LeasePhase::Lost(reason) = self.watch()?.status().phase {
-            return Err(errors::lost(&reason));
-        }
+        lease::check(&self.watch()?)?;
         self.session().map(drop)
     }
 
     /// Calls `callback` with the reason when it is lost, in a thread of its own; never when it is closed first.
     fn on_lost(&self, callback: Bound<'_, PyAny>) -> PyResult<()> {
         convert::ensure_plain_function(&callback)?;
-        call_at_end(self.watch()?, callback.unbind());
+        lease::call_at_end(self.watch()?, callback.unbind());
         Ok(())
     }
 
     /// Waits until it is lost, and returns why; None when it was closed first. For asyncio.
     fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Call::new(end(self.watch()?), |py, reason| reason.into_py_any(py)).start(py)
+        lease::ended(self.watch()?).start(py)
     }
 
     /// How many seconds it is held for certain if nothing renews it; 0 when it is lost or closed.
