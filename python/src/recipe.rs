@@ -198,7 +198,7 @@ pub(crate) struct Terms {
     pub(crate) no_store_clock: bool,
     pub(crate) no_local_handover: bool,
     pub(crate) no_queue: bool,
-    pub(crate) max_skew: Option<Seconds>,
+    pub(crate) trust_wall_clock: Option<Seconds>,
     pub(crate) polling: Option<Polling>,
 }
 
@@ -276,7 +276,7 @@ impl Recipe {
         let terms = &self.terms;
         let lock = with!(
             lock, terms;
-            ttl renew_every max_hold min_hold progress_within polling;
+            ttl renew_every max_hold min_hold progress_within polling trust_wall_clock;
             owner note payload
         );
         let lock = lock
@@ -284,10 +284,6 @@ impl Recipe {
             .store_clock(!terms.no_store_clock)
             .local_handover(!terms.no_local_handover)
             .queue_when_overtaken(!terms.no_queue);
-        let lock = match terms.max_skew {
-            Some(Seconds(skew)) => lock.trust_wall_clock(skew),
-            None => lock,
-        };
         Ok(if terms.fair { lock.fair() } else { lock })
     }
 

@@ -224,7 +224,6 @@ impl Store {
             no_store_clock: !store_clock,
             no_local_handover: !local_handover,
             no_queue: !queue_when_overtaken,
-            max_skew: trust_wall_clock,
             ..terms!(
                 ttl,
                 renew_every,
@@ -235,7 +234,8 @@ impl Store {
                 progress_within,
                 payload,
                 fair,
-                polling
+                polling,
+                trust_wall_clock
             )
         };
         let recipe = Recipe { name, kind: Kind::Lock, terms };
