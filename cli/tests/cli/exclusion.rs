@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +16,7 @@ use std::time::Duration;
 use leaselock_test_support::emulators::Backend;
 use leaselock_test_support::proxy::Fault;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -156,9 +156,7 @@ impl Contest<'_> {
     /// process.
     fn wait(&self, child: Child) -> std::process::Output {
         let pid = number(&child);
-        while !is_zombie(pid) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         self.wrappers.lock().unwrap().remove(&pid);
         child.wait_with_output().unwrap()
     }
@@ -250,11 +248,6 @@ impl Contest<'_> {
 
 fn number(child: &Child) -> i32 {
     i32::try_from(child.id()).unwrap()
-}
-
-fn is_zombie(pid: i32) -> bool {
-    let path = format!("/proc/{pid}/stat");
-    fs::read_to_string(Path::new(&path)).map_or(true, |stat| stat.contains(") Z "))
 }
 
 fn contest(backend: Backend, trouble: Trouble) {
