@@ -69,7 +69,7 @@ impl Clock for SystemClock {
 
 /// The time ran out before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer within {0:?}")]
+#[error("no answer within {} ms", .0.as_millis())]
 pub(crate) struct TimedOut(pub(crate) Duration);
 
 /// Runs `work` for at most `limit` by `clock`, then drops it.

@@ -138,7 +138,10 @@ fn meaning(kind: ErrorKind) -> (u8, Option<&'static str>) {
         ErrorKind::Lost => (LOST, None),
         ErrorKind::Unavailable => (
             UNAVAILABLE,
-            Some("is the store's address right, and can it be reached from this machine?"),
+            Some(
+                "is the store's address right, and can it be reached from this machine? If it is \
+                 only slow: a longer --ttl gives each request more time (a sixth of it, up to 5s)",
+            ),
         ),
         ErrorKind::Unconfirmed => (UNAVAILABLE, Some("run it again to find out")),
         ErrorKind::MissingCredentials => (
