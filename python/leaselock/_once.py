@@ -51,15 +51,27 @@ class Once:
 
     async def run_async(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **named: Any) -> T:
         """The same for work that is awaited. It is cancelled when the lease is lost, and ``Lost`` raised."""
+        import asyncio
+
         from ._asyncio import run
 
         started = await self._native().start_async()
         if isinstance(started, dict):
             recorded: T = started["result"]
             return recorded
+        results: list[T] = []
+
+        async def working() -> None:
+            results.append(await work(*arguments, **named))
+
         try:
-            result = await run(started, work(*arguments, **named))
-            await started.finish_async(result)
+            try:
+                await run(started, working())
+            except asyncio.CancelledError:
+                if results:  # The work has ended all the same, and is not to be run again.
+                    await started.finish_async(results[0])
+                raise
+            await started.finish_async(results[0])
         except GeneratorExit:  # Nothing can be awaited any more; a run that is dropped gives its key back.
             raise
         except BaseException:
@@ -68,7 +80,7 @@ class Once:
             except LeaselockError:
                 pass
             raise
-        return result
+        return results[0]
 
     def inspect(self) -> dict[str, Any]:
         """What the record says, as ``leaselock show --once --json`` prints it."""

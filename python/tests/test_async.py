@@ -289,6 +289,22 @@ def test_work_is_run_once(store):
     run(main())
 
 
+def test_work_that_ended_as_it_was_cancelled_is_not_run_again(store):
+    async def main():
+        once = store.once("pay/7")
+
+        async def pay():
+            paying.cancel()
+            return {"paid": 7}
+
+        paying = asyncio.ensure_future(once.run_async(pay))
+        with pytest.raises(asyncio.CancelledError):
+            await paying
+        assert await once.run_async(asyncio.sleep, PATIENCE) == {"paid": 7}
+
+    run(main())
+
+
 def test_work_ends_with_its_lease(store):
     async def main():
         ended = []
