@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Nanos};
 use crate::contestant::Contestant;
 use crate::referee::Referee;
+use crate::requests::Requests;
 use crate::results::Figures;
 use crate::statistics::{jain, percentile};
 
@@ -23,41 +24,68 @@ pub struct Share {
     pub waits: Vec<f64>,
     /// How long it had been waiting when the time was over.
     pub cut_off: f64,
+    /// What it asked of its store, where that is counted.
+    pub requests: Option<Requests>,
 }
 
-/// Takes the lock until `end`, and holds it for `hold` each time. With a referee, it fails when
-/// somebody else has it meanwhile.
+/// When acquisitions count.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub from: Nanos,
+    pub end: Nanos,
+}
+
+impl Span {
+    /// From now on.
+    pub fn of(window: Duration) -> Self {
+        Self { from: clock::now(), end: clock::after(window) }
+    }
+}
+
+/// Takes the lock from now on until the end of `span`, and holds it for `hold` each time. With a referee,
+/// it fails when somebody else has it meanwhile.
 pub async fn contend(
     contestant: &dyn Contestant,
     name: &str,
     referee: Option<&Referee>,
     hold: Duration,
-    end: Nanos,
+    span: Span,
 ) -> Result<Share> {
     let mut share = Share::default();
+    let Span { from, end } = span;
     let limit = if contestant.may_be_dropped() { end } else { end + GRACE };
+    let mut before = None;
     while clock::now() < end {
         let began = clock::now();
-        let held = tokio::select! {
-            held = contestant.lock(name) => Some(held?),
-            () = clock::sleep_until(limit) => None,
+        let mut locking = contestant.lock(name);
+        let held = loop {
+            tokio::select! {
+                () = clock::sleep_until(from), if before.is_none() => {
+                    before = Some(contestant.requests());
+                }
+                held = &mut locking => break Some(held?),
+                () = clock::sleep_until(limit) => break None,
+            }
         };
+        drop(locking);
         // What is had when the time is over does not count, or a slow contestant would gain by it.
-        let is_in_time = clock::now() < end;
-        let waited = millis(clock::now().min(end).saturating_sub(began));
-        if is_in_time {
-            share.waits.push(waited);
-        } else {
+        let now = clock::now();
+        let waited = millis(now.min(end).saturating_sub(began));
+        if now >= end {
             share.cut_off = waited;
+        } else if now >= from {
+            share.waits.push(waited);
         }
         let Some(held) = held else { break };
         referee.map_or(Ok(()), Referee::enter)?;
-        if is_in_time && !hold.is_zero() {
+        if now < end && !hold.is_zero() {
             tokio::time::sleep(hold).await;
         }
         referee.map_or(Ok(()), Referee::leave)?;
         held.unlock().await?;
     }
+    let requests = contestant.requests().zip(before.flatten());
+    share.requests = requests.map(|(now, then)| now.since(&then));
     Ok(share)
 }
 
@@ -89,7 +117,7 @@ pub async fn tasks(
     locks: Locks<'_>,
     window: Duration,
 ) -> Result<Figures> {
-    let end = clock::after(window);
+    let span = Span::of(window);
     let mut running = Vec::new();
     for task in 0..tasks {
         let contestant = Arc::clone(&handles[task % handles.len()]);
@@ -98,7 +126,7 @@ pub async fn tasks(
             Locks::Each(prefix) => (format!("{prefix}-{task}"), None),
         };
         running.push(tokio::spawn(async move {
-            contend(&*contestant, &name, referee.as_ref(), Duration::ZERO, end).await
+            contend(&*contestant, &name, referee.as_ref(), Duration::ZERO, span).await
         }));
     }
     let shares: Result<Vec<Share>> = try_join_all(running).await?.into_iter().collect();

@@ -10,11 +10,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::clock::{self, Nanos};
-use crate::contention::{Share, contend};
+use crate::contention::{Share, Span, contend};
 use crate::contestant::{Contestant, Entry, Held};
 use crate::held::{self, Holding};
 use crate::referee::Referee;
-use crate::requests::Requests;
 
 /// Longer than anything that is asked of a worker takes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Take the lock again and again between two moments.
-    Contend { name: String, hold: Duration, begin: Nanos, end: Nanos },
+    /// Take the lock again and again from `begin` to `end`; what is had from `from` on counts.
+    Contend { name: String, hold: Duration, begin: Nanos, from: Nanos, end: Nanos },
     /// Take the lock and keep it.
     Lock { name: String },
     /// Give it back.
@@ -43,7 +42,6 @@ pub enum Answer {
     Ready,
     Contended {
         share: Share,
-        requests: Option<Requests>,
     },
     Locked {
         at: Nanos,
@@ -171,13 +169,12 @@ async fn obey(
     held: &mut Option<Box<dyn Held>>,
 ) -> Result<Answer> {
     match order {
-        Order::Contend { name, hold, begin, end } => {
+        Order::Contend { name, hold, begin, from, end } => {
             clock::sleep_until(begin).await;
-            let before = contestant.requests();
             let referee = Referee::of(&name)?;
-            let share = contend(contestant, &name, Some(&referee), hold, end).await?;
-            let requests = contestant.requests().zip(before).map(|(now, then)| now.since(&then));
-            Ok(Answer::Contended { share, requests })
+            let span = Span { from, end };
+            let share = contend(contestant, &name, Some(&referee), hold, span).await?;
+            Ok(Answer::Contended { share })
         }
         Order::Lock { name } => {
             *held = Some(contestant.lock(&name).await?);

@@ -14,6 +14,8 @@ use crate::run::{Outcome, Run, TTL, rotated};
 use crate::worker::{Answer, Order, Worker};
 
 const PROCESSES: usize = 8;
+/// They begin at the same moment; how that is sorted out is not counted.
+pub const SETTLING: Duration = Duration::from_secs(1);
 const HOLDS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(5)];
 
 pub async fn run(run: &mut Run) {
@@ -64,17 +66,18 @@ async fn contend(
     window: Duration,
 ) -> Result<Outcome> {
     let begin = clock::after(Duration::from_millis(20));
-    let end = begin + window.as_nanos() as u64;
-    let order = Order::Contend { name: name.to_owned(), hold, begin, end };
+    let from = begin + SETTLING.as_nanos() as u64;
+    let end = from + window.as_nanos() as u64;
+    let order = Order::Contend { name: name.to_owned(), hold, begin, from, end };
     try_join_all(workers.iter_mut().map(|worker| worker.order(&order))).await?;
     let answers = try_join_all(workers.iter_mut().map(Worker::answer)).await?;
     let mut shares = Vec::new();
     let mut sent = Some(Requests::default());
     for answer in answers {
         match answer {
-            Answer::Contended { share, requests } => {
+            Answer::Contended { share } => {
+                sent = sent.zip(share.requests.as_ref()).map(|(sum, more)| sum.and(more));
                 shares.push(share);
-                sent = sent.zip(requests).map(|(sum, more)| sum.and(&more));
             }
             other => bail!("not contended but {other:?}"),
         }

@@ -50,7 +50,8 @@ pub fn processes(view: &View<'_>, charts: &Path) -> Result<String> {
     }
     let about = "Eight processes that want the same lock again and again. A lock that is released and \
                  taken again at once by the same process, before others have asked, has a high rate and a \
-                 low Jain's index: the rate alone says little. Requests are counted where a store is asked.";
+                 low Jain's index: the rate alone says little. All begin at the same moment; the first second is not counted. \
+                 Requests are counted where a store is asked.";
     let mut body = String::new();
     for case in view.cases("processes") {
         let chart = format!("processes-{}", case.replace(' ', "-"));
