@@ -226,7 +226,7 @@ impl Hold<'_> {
             ));
         }
         self.course.suspended = Some(Moment::now());
-        terminal::echo_to_own_group(signal);
+        terminal::signal_own_group(signal);
     }
 
     fn resume(&mut self) {

@@ -66,8 +66,9 @@ impl Terminal {
     }
 }
 
-/// Does to our own job what the terminal did to the child's group alone, because the child had it.
-pub(crate) fn echo_to_own_group(signal: Signal) {
+/// Does to our own job what the terminal did to the child's group alone, because the child had it; or what
+/// it would do to us if it were not told to leave keys to us.
+pub(crate) fn signal_own_group(signal: Signal) {
     // Our own group always exists.
     let _ = killpg(getpgrp(), signal);
 }
@@ -78,7 +79,7 @@ pub(crate) fn die_of(typed: Typed) {
     process::reset(Signal::SIGINT);
     match typed {
         // Without `leaselock` it would have gone to the whole job, and ended a script too.
-        Typed::ToCmd => echo_to_own_group(Signal::SIGINT),
+        Typed::ToCmd => signal_own_group(Signal::SIGINT),
         // It fails for no signal that exists.
         Typed::ToJob => drop(raise(Signal::SIGINT)),
     }

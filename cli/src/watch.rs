@@ -14,7 +14,7 @@ use crate::people;
 use crate::signals::{Notice, Signals};
 use crate::watch::draw::{Facts, View};
 use crate::watch::keys::Key;
-use crate::watch::model::{Effect, Model};
+use crate::watch::model::{Effect, Model, Target};
 use crate::watch::reader::News;
 use crate::watch::requests::{LastMinute, Requests};
 use crate::watch::screen::Screen;
@@ -122,11 +122,12 @@ impl Shown {
                     Notice::Continued => screen.take_again()?,
                     Notice::Child => {}
                 },
-                event = keyboard.recv() => {
-                    if self.react(event)? {
-                        return Ok(0);
-                    }
-                }
+                event = keyboard.recv() => match self.react(event)? {
+                    Some(Effect::Quit) => return Ok(0),
+                    Some(Effect::Suspend) => screen.suspend()?,
+                    Some(Effect::Break(target)) => self.put_out(target),
+                    None => {}
+                },
                 Some(first) = news.recv() => {
                     self.learn(first)?;
                     // A round's answers come together: they are drawn together.
@@ -160,8 +161,8 @@ impl Shown {
         Ok(())
     }
 
-    /// Answers whether that was the end.
-    fn react(&mut self, event: Option<io::Result<Event>>) -> Result<bool, Failure> {
+    /// Answers what is left to do.
+    fn react(&mut self, event: Option<io::Result<Event>>) -> Result<Option<Effect>, Failure> {
         let lost = |why: &str| Failure::new(exit::INTERNAL, format!("no more keys: {why}"));
         let event = match event {
             Some(Ok(event)) => event,
@@ -169,26 +170,21 @@ impl Shown {
             None => return Err(lost("the terminal is gone")),
         };
         // Of anything else it is only drawn anew, in the size that the terminal has by then.
-        let Event::Key(key) = event else { return Ok(false) };
+        let Event::Key(key) = event else { return Ok(None) };
         let has_filter = !self.model.filter().is_empty();
-        let Some(key) = keys::meaning(self.model.mode(), has_filter, key) else {
-            return Ok(false);
+        let key = keys::meaning(self.model.mode(), has_filter, key);
+        let Some(key) = key.filter(|key| *key != Key::Yes || self.view.asks()) else {
+            return Ok(None);
         };
-        if key == Key::Yes && !self.view.asks() {
-            return Ok(false);
-        }
         let effect = self.model.press(key);
         self.tell_reader();
-        match effect {
-            Some(Effect::Quit) => return Ok(true),
-            Some(Effect::Break(target)) => {
-                self.model.tell(format!("breaking {} …", target.name));
-                let breaking = reader::break_lease(self.store.clone(), target, self.send.clone());
-                drop(tokio::spawn(breaking));
-            }
-            None => {}
-        }
-        Ok(false)
+        Ok(effect)
+    }
+
+    fn put_out(&mut self, target: Target) {
+        self.model.tell(format!("breaking {} …", target.name));
+        let breaking = reader::break_lease(self.store.clone(), target, self.send.clone());
+        drop(tokio::spawn(breaking));
     }
 
     fn tell_reader(&self) {

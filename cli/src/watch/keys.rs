@@ -7,6 +7,8 @@ use crate::watch::model::Mode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     Quit,
+    /// The shell is to have the terminal for a while.
+    Suspend,
     /// So many down.
     Move(isize),
     First,
@@ -24,13 +26,14 @@ pub(crate) enum Key {
 }
 
 /// The help, line by line.
-pub(crate) const HELP: [&str; 10] = [
+pub(crate) const HELP: [&str; 11] = [
     "j k, arrows      select; PgUp PgDn, Home End (g G)",
     "s                sort: name, state, age, left",
     "/                filter by name or holder; Esc clears it",
     "Enter            the selected lock whole",
     "b                break it, after a question",
     "q, Esc, Ctrl-C   quit",
+    "Ctrl-Z           back to the shell; fg returns here",
     "",
     "In RECENT, from the oldest to the newest, a colour for each holder:",
     "  ■ released   x expired   ! broken   ▶ holds it now",
@@ -46,7 +49,11 @@ pub(crate) fn meaning(mode: &Mode, has_filter: bool, event: KeyEvent) -> Option<
         return None;
     }
     if event.modifiers.contains(KeyModifiers::CONTROL) {
-        return (event.code == KeyCode::Char('c')).then_some(Key::Quit);
+        return match event.code {
+            KeyCode::Char('c') => Some(Key::Quit),
+            KeyCode::Char('z') => Some(Key::Suspend),
+            _ => None,
+        };
     }
     match mode {
         Mode::List => in_list(has_filter, event.code),
@@ -132,10 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn control_c_quits_everywhere_and_other_controls_do_nothing() {
+    fn control_c_and_z_mean_the_same_everywhere_and_other_controls_nothing() {
         for mode in [Mode::List, Mode::Filter, Mode::Details(3), Mode::Help] {
             let with = |letter| KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL);
             assert_eq!(meaning(&mode, true, with('c')), Some(Key::Quit));
+            assert_eq!(meaning(&mode, true, with('z')), Some(Key::Suspend));
             assert_eq!(meaning(&mode, true, with('b')), None);
         }
     }

@@ -54,6 +54,7 @@ pub(crate) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Quit,
+    Suspend,
     Break(Target),
 }
 
@@ -139,6 +140,7 @@ impl Model {
         }
         match key {
             Key::Quit => return Some(Effect::Quit),
+            Key::Suspend => return Some(Effect::Suspend),
             Key::Yes => return self.confirmed().map(Effect::Break),
             Key::Move(by) => self.scroll_or_move(by),
             Key::First => self.scroll_or_move(isize::MIN),

@@ -7,10 +7,12 @@ use crossterm::execute;
 use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use nix::sys::signal::Signal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 
 use crate::exit::{self, Failure};
+use crate::terminal;
 
 /// Given back when it is dropped, and when the program panics.
 #[derive(Debug)]
@@ -32,6 +34,14 @@ impl Screen {
 
     pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> Result<(), Failure> {
         self.terminal.draw(draw).map(drop).map_err(failure)
+    }
+
+    /// Stops the job, as ^Z would: until the shell continues it, or not at all where nobody could.
+    pub(crate) fn suspend(&mut self) -> Result<(), Failure> {
+        give_back();
+        // This thread gets it too, before it returns from there.
+        terminal::signal_own_group(Signal::SIGTSTP);
+        self.take_again()
     }
 
     /// After the program was stopped, and the shell has had the terminal.

@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use crate::tool::{PATIENCE, Place, Running, assert_code, boot, finish, line_of, stdout, there_is};
+
+/// Between two looks at the screen, each of which is a process.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A shell in a terminal of 80 by 24.
 pub(crate) struct Terminal<'a> {
@@ -80,6 +85,7 @@ impl<'a> Terminal<'a> {
             if last.contains(text) {
                 return last;
             }
+            thread::sleep(LOOK);
         }
         panic!("waited in vain for {text:?} in\n{last}");
     }

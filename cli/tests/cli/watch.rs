@@ -109,6 +109,31 @@ fn control_c_and_an_error_give_the_terminal_back() {
 }
 
 #[test]
+fn control_z_gives_the_terminal_back_until_fg() {
+    let place = Place::new();
+    let Some(terminal) = Terminal::open(&place) else { return };
+    let enter = |line: &str| {
+        terminal.type_in(line);
+        terminal.press("Enter");
+    };
+    enter("stty -a > before");
+    enter(&format!("{} watch", env!("CARGO_BIN_EXE_leaselock")));
+    for round in 0..2 {
+        terminal.wait_to_see("there are no locks here");
+        terminal.press("C-z");
+        terminal.wait_to_see("Stopped");
+        enter(&format!("stty -a > after; echo > ended; echo code {round}"));
+        terminal.assert_as_before(round);
+        fs::remove_file(place.file("ended")).unwrap();
+        enter("clear; echo 'stty -a > before'; fg");
+    }
+    terminal.wait_to_see("there are no locks here");
+    terminal.press("q");
+    enter("echo code $?; stty -a > after; echo > ended");
+    terminal.assert_as_before(0);
+}
+
+#[test]
 fn no_color_is_respected() {
     for (variable, expected) in [("", true), ("NO_COLOR=1 ", false)] {
         let place = Place::new();
