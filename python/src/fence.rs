@@ -1,10 +1,12 @@
 //! Objects that are written under a token.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leaselock::fencing;
+use object_store::{Attribute, Attributes};
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::Mutex;
@@ -42,6 +44,44 @@ impl Fence {
         let work = async move { fence.claim(path).await };
         Ok(Call::of(work, |py, claimed| Claimed::new(claimed).into_py_any(py)))
     }
+}
+
+/// What an object gets besides its content.
+///
+/// # Errors
+/// It is no header that objects have.
+pub(crate) fn attributes(
+    headers: BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
+) -> PyResult<Attributes> {
+    let mut attributes = Attributes::new();
+    for (name, value) in headers {
+        let attribute = header(&name).ok_or_else(|| {
+            let known: Vec<_> = HEADERS.iter().map(|(name, _)| *name).collect();
+            let known = known.join(", ");
+            let message =
+                format!("objects have no header {name:?}, but {known}; metadata has other names");
+            PyValueError::new_err(message)
+        })?;
+        attributes.insert(attribute, value.into());
+    }
+    for (name, value) in metadata {
+        attributes.insert(Attribute::Metadata(name.into()), value.into());
+    }
+    Ok(attributes)
+}
+
+const HEADERS: [(&str, Attribute); 5] = [
+    ("Cache-Control", Attribute::CacheControl),
+    ("Content-Disposition", Attribute::ContentDisposition),
+    ("Content-Encoding", Attribute::ContentEncoding),
+    ("Content-Language", Attribute::ContentLanguage),
+    ("Content-Type", Attribute::ContentType),
+];
+
+fn header(name: &str) -> Option<Attribute> {
+    let found = HEADERS.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, attribute)| attribute)
 }
 
 #[pymethods]

@@ -16,7 +16,7 @@ use tokio::sync::RwLock;
 use crate::call::Call;
 use crate::fence::Fence;
 use crate::forks::{Native, Slot};
-use crate::{convert, errors, lease};
+use crate::{convert, errors, fence, lease};
 
 /// A guard of the library.
 #[derive(Debug)]
@@ -378,16 +378,30 @@ impl Guard {
         lease::ended(watch).start(py)
     }
 
+    /// Waits until the lease is at risk, as `is_at_risk` tells, and returns True; False when it ended first.
+    fn at_risk_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let watch = self.watch.get().cloned().ok_or_else(|| self.forked())?;
+        lease::endangered(watch).start(py)
+    }
+
     /// Awaits `work` and returns what it returns; it is cancelled when the lease is lost, and `Lost` raised.
     fn run_async(slf: Py<Self>, py: Python<'_>, work: Py<PyAny>) -> PyResult<Py<PyAny>> {
         Ok(py.import("leaselock._asyncio")?.call_method1("run", (slf, work))?.unbind())
     }
 
     /// Writes objects with this guard's token, so that the store refuses what an earlier holder may still
-    /// send. Of several locks, `name` says whose.
-    #[pyo3(signature = (name = None))]
-    fn fence(&self, name: Option<&str>) -> PyResult<Fence> {
+    /// send. Of several locks, `name` says whose. Objects that it makes get `headers`, such as
+    /// `{"Content-Type": "application/json"}`, and `metadata` of one's own; those that exist keep theirs.
+    #[pyo3(signature = (name = None, *, headers = None, metadata = None))]
+    fn fence(
+        &self,
+        name: Option<&str>,
+        headers: Option<BTreeMap<String, String>>,
+        metadata: Option<BTreeMap<String, String>>,
+    ) -> PyResult<Fence> {
         let held = self.alive()?;
+        let attributes =
+            fence::attributes(headers.unwrap_or_default(), metadata.unwrap_or_default())?;
         let fence = match (&*held, name) {
             (Held::All(guard), Some(name)) => guard.fence(name, &self.objects),
             (held, None) => held.one().map(|guard| guard.fence(&self.objects)),
@@ -396,11 +410,12 @@ impl Guard {
                 .filter(|guard| guard.name() == name)
                 .map(|guard| guard.fence(&self.objects)),
         };
-        fence.map(Fence::new).ok_or_else(|| {
+        let fence = fence.ok_or_else(|| {
             let names: Vec<_> = self.tokens.keys().map(String::as_str).collect();
             let message = format!("name one of the locks: {}", names.join(", "));
             PyValueError::new_err(message)
-        })
+        })?;
+        Ok(Fence::new(fence.attributes(attributes)))
     }
 
     /// A writer becomes a reader, without a gap in which another could write: the guard of the reader. This one

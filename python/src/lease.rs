@@ -54,6 +54,19 @@ pub(crate) fn call_at_end(watch: LeaseWatch, callback: Py<PyAny>) {
     });
 }
 
+/// Whether it is at risk, as soon as it is, or has ended.
+pub(crate) fn endangered(watch: LeaseWatch) -> Call {
+    Call::new(danger(watch), |py, is_at_risk| is_at_risk.into_py_any(py))
+}
+
+async fn danger(mut watch: LeaseWatch) -> bool {
+    let mut phase = watch.status().phase;
+    while phase == LeasePhase::Held {
+        phase = watch.changed().await.phase;
+    }
+    phase == LeasePhase::AtRisk
+}
+
 /// How a release ended: whether it is known to be free.
 pub(crate) fn released(release: leaselock::Result<Release>) -> PyResult<bool> {
     match release {

@@ -162,10 +162,25 @@ def test_losses_are_told_while_the_loop_is_blocked(store):
     run(main())
 
 
+def test_a_lease_at_risk_is_told_of(store):
+    async def main():
+        guard = await store.lock("x", ttl=2, keeper=False).acquire_async()
+        assert await guard.at_risk_async() is True  # Half of its time passes without a renewal.
+        assert guard.is_at_risk or not guard.is_held
+        await guard.lost_async()
+        assert await guard.at_risk_async() is False
+        async with store.lock("y", ttl=30) as guard:
+            waiting = asyncio.ensure_future(guard.at_risk_async())
+            await asyncio.sleep(0)
+        assert await waiting is False
+
+    run(main())
+
+
 def test_every_method_that_waits_has_a_twin():
     # What does not wait, or is for asyncio alone.
     plain = {
-        leaselock.Guard: {"check", "touch", "on_lost", "fence", "lost_async", "run_async"},
+        leaselock.Guard: {"check", "touch", "on_lost", "fence", "lost_async", "at_risk_async", "run_async"},
         leaselock.Lock: set(),
         leaselock.Election: {"observe", "lead_async"},
         leaselock.Fence: set(),

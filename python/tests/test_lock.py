@@ -3,11 +3,13 @@
 import contextlib
 import threading
 from datetime import timedelta
+from urllib.parse import parse_qsl, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
 import leaselock
-from conftest import PATIENCE, eventually
+from conftest import PATIENCE, eventually, url_on
 
 
 def test_a_lock_excludes_others_and_tokens_rise(url):
@@ -233,6 +235,23 @@ def test_what_is_called_back_is_a_function(store):
     for nonsense in [5, coroutine]:
         with pytest.raises(TypeError, match="function"):
             guard.on_lost(nonsense)
+
+
+def test_objects_get_headers_and_metadata(tmp_path):
+    url = url_on("ministack", tmp_path)
+    parts = urlsplit(url)
+    new, fenced = (f"{parts.path.strip('/')}/data/{name}.json" for name in ["new", "fenced"])
+    with leaselock.open(url).lock("x") as guard:
+        fence = guard.fence(headers={"content-type": "application/json"}, metadata={"job": "nightly"})
+        fence.put_new(new, b"{}")
+        fence.put_fenced(fenced, b"{}")
+        with pytest.raises(ValueError, match='no header "ETag", but Cache-Control, .*metadata'):
+            guard.fence(headers={"ETag": "1"})
+    endpoint = dict(parse_qsl(parts.query))["aws_endpoint"]
+    for path in [new, fenced]:
+        with urlopen(f"{endpoint}/{parts.netloc}/{path}") as answer:
+            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.headers["x-amz-meta-job"] == "nightly"
 
 
 def test_whatever_has_bytes_is_written(store):
