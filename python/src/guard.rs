@@ -111,6 +111,10 @@ impl Guard {
         errors::forked(&format!("the guard of {}", self.name))
     }
 
+    fn watch(&self) -> PyResult<LeaseWatch> {
+        self.watch.get().cloned().ok_or_else(|| self.forked())
+    }
+
     fn phase(&self) -> Option<LeasePhase> {
         self.watch.get().map(|watch| watch.status().phase)
     }
@@ -374,14 +378,12 @@ impl Guard {
 
     /// Waits until the lease is lost, and returns why; None when it was given back first.
     fn lost_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let watch = self.watch.get().cloned().ok_or_else(|| self.forked())?;
-        lease::ended(watch).start(py)
+        lease::ended(self.watch()?).start(py)
     }
 
     /// Waits until the lease is at risk, as `is_at_risk` tells, and returns True; False when it ended first.
     fn at_risk_async(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let watch = self.watch.get().cloned().ok_or_else(|| self.forked())?;
-        lease::endangered(watch).start(py)
+        lease::endangered(self.watch()?).start(py)
     }
 
     /// Awaits `work` and returns what it returns; it is cancelled when the lease is lost, and `Lost` raised.
